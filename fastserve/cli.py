@@ -1,0 +1,99 @@
+"""argv to Config, and the process's exit status: 0 stopped as asked, 1 the model failed to load, 2 wrong set-up.
+
+Every mistake on the command line, in the environment or in the directory ends here in one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+
+import fastserve
+from fastserve.config import OPTIONS, Config, did_you_mean, resolve
+from fastserve.errors import SetupError
+from fastserve.logs import set_up_logs
+from fastserve.model.directory import read_directory
+
+EXIT_USAGE: Final = 2
+
+_DEFAULTS: Final = Config()
+_GROUPS: Final = {
+    "serving": "serving",
+    "limits": "limits (what is refused, and what is held in memory)",
+    "timeouts": "timeouts",
+    "logs": "logs",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its mistakes become SetupError, with the nearest valid flag."""
+
+    def error(self, message: str) -> NoReturn:
+        raise SetupError(f"{message}; see fastserve --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The `fastserve` command. Returns the exit status."""
+    try:
+        arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
+        directory = read_directory(Path(arguments.pop("directory")))
+        config = resolve(arguments, os.environ, directory.runtime, lambda key: directory.where("runtime", key))
+        set_up_logs(config.log_level, config.log_format)
+        directory.config["runtime"]["predict_concurrency"] = config.predict_concurrency
+        from fastserve.server import (
+            run,  # after the checks: a mistake is told before uvloop and the rest are imported
+        )
+
+        return run(directory, config)
+    except SetupError as error:
+        if logging.getLogger().handlers:
+            logging.getLogger("fastserve").error("%s", error)
+        else:
+            print(f"fastserve: error: {error}", file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
+
+
+def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
+    """The options that were given, by their field in Config, as text; and `directory`. Raises SetupError."""
+    parser = make_parser()
+    known, unknown = parser.parse_known_args(argv)
+    flags = [option.flag for option in OPTIONS.values()] + ["--help", "--version"]
+    for word in unknown:
+        flag = word.partition("=")[0]
+        what = "no such option" if word.startswith("-") else "one model directory is enough"
+        parser.error(f"{flag}: {what}{did_you_mean(flag, flags) if word.startswith('-') else ''}")
+    return {name: value for name, value in vars(known).items() if value is not None}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, from the options as config.py declares them."""
+    parser = _Parser(
+        prog="fastserve",
+        description="Put the model in DIR (config.yaml, model/model.py with a class Model) behind HTTP.",
+        epilog=(
+            "Each option can also be set as FASTSERVE_<OPTION>, such as FASTSERVE_PORT=80; PORT and "
+            "INFERENCE_SERVER_PORT are read too. Flags win over the environment, that over config.yaml."
+        ),
+        usage="fastserve DIR [--port N] [--host HOST] [--concurrency N] [options]",
+        allow_abbrev=False,
+    )
+    parser.add_argument("directory", metavar="DIR", help="the model directory")
+    parser.add_argument("--version", action="version", version=f"fastserve {fastserve.__version__}")
+    groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
+    for name, option in OPTIONS.items():
+        groups[option.group].add_argument(
+            option.flag, dest=name, metavar=option.metavar, help=f"{option.help} [{_show(getattr(_DEFAULTS, name))}]"
+        )
+    return parser
+
+
+def _show(default: object) -> str:
+    """A default as --help shows it: 32M rather than 33554432."""
+    if isinstance(default, int) and default and default % 1024 == 0:
+        return f"{default >> 20}M" if default % (1 << 20) == 0 else f"{default >> 10}k"
+    return f"{default:g}" if isinstance(default, float) else str(default)

@@ -1,0 +1,385 @@
+"""Every option, declared once: its default and reason, flag, environment variable, place in config.yaml.
+
+`Config` is frozen. `resolve` builds it: command line > environment > `runtime` in config.yaml > default.
+Reads no files; `model/directory.py` does. Called by `cli.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from fastserve.errors import SetupError
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+PREFIX: Final = "FASTSERVE_"
+
+Parse = Callable[[object], Any]
+
+
+def whole_number(least: int, most: int) -> Parse:
+    """A parser for whole numbers from `least` to `most`. It raises ValueError with what it takes."""
+
+    def parse(value: object) -> int:
+        try:
+            number = int(value) if isinstance(value, (str, int)) and not isinstance(value, bool) else None
+        except ValueError:
+            number = None
+        if number is None or not least <= number <= most:
+            raise ValueError(f"takes a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def seconds(least: float, most: float) -> Parse:
+    """A parser for a time in seconds from `least` to `most`."""
+
+    def parse(value: object) -> float:
+        try:
+            number = float(value) if isinstance(value, (str, int, float)) else -1.0
+        except ValueError:
+            number = -1.0
+        if isinstance(value, bool) or not least <= number <= most:
+            raise ValueError(f"takes a number of seconds from {least:g} to {most:g}")
+        return number
+
+    return parse
+
+
+SIZE_UNITS: Final = {"": 1, "k": KIB, "m": MIB, "g": 1024 * MIB}
+
+
+def size(least: int, most: int) -> Parse:
+    """A parser for a number of bytes: 1000, 64k, 100M, 1GiB (powers of 1024)."""
+
+    def parse(value: object) -> int:
+        text = str(value).strip().lower().removesuffix("b").removesuffix("i")
+        digits = text.rstrip("kmg")
+        unit = SIZE_UNITS.get(text[len(digits) :])
+        if isinstance(value, bool) or unit is None or not (digits.isascii() and digits.isdigit()):
+            raise ValueError("takes a number of bytes such as 65536, 64k, 100M or 1G")
+        number = int(digits) * unit
+        if not least <= number <= most:
+            raise ValueError(f"takes a number of bytes from {least} to {most}")
+        return number
+
+    return parse
+
+
+def one_of(*choices: str) -> Parse:
+    """A parser for one of `choices`, in any case."""
+
+    def parse(value: object) -> str:
+        text = str(value).lower()
+        if text not in choices:
+            raise ValueError(f"takes one of {', '.join(choices)}" + did_you_mean(text, choices))
+        return text
+
+    return parse
+
+
+def text(value: object) -> str:
+    """A parser for any text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("takes a text that is not empty")
+    return value.strip()
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """' (did you mean X?)' with the known name nearest to `word`, or nothing if none is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """How one field of Config is set from outside. flag: with its dashes; yaml: its name under `runtime`."""
+
+    flag: str
+    help: str
+    parse: Parse
+    metavar: str
+    group: str
+    yaml: str | None
+    environment: tuple[str, ...]  # names that are tried after FASTSERVE_<FLAG>
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
+
+
+def option(
+    default: Any,
+    flag: str,
+    help: str,
+    parse: Parse,
+    *,
+    metavar: str = "N",
+    group: str = "serving",
+    yaml: str | None = None,
+    environment: tuple[str, ...] = (),
+) -> Any:
+    """Declare one option as a dataclass field."""
+    declared = Option(flag, help, parse, metavar, group, yaml, environment)
+    return dataclasses.field(default=default, metadata={"option": declared})
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Every setting of the server, with the reason for its default."""
+
+    # Loopback: a model is not open to a network until somebody says so.
+    host: str = option("127.0.0.1", "--host", "address to listen on", text, metavar="HOST")
+    # Truss's port. PORT is what container platforms set, INFERENCE_SERVER_PORT what Truss reads.
+    port: int = option(
+        8080,
+        "--port",
+        "port to listen on; 0 takes a free one and prints it",
+        whole_number(0, 65535),
+        environment=("PORT", "INFERENCE_SERVER_PORT"),
+    )
+    # Truss's default: a model is not assumed to be safe to run twice at once. 4096 threads are more than any
+    # machine this is meant for can schedule.
+    predict_concurrency: int = option(
+        1,
+        "--concurrency",
+        "how many predicts may run at once",
+        whole_number(1, 4096),
+        yaml="predict_concurrency",
+    )
+    # 1 ms instead of Python's 5: with a predict that never lets go of the GIL a probe is answered after 2.4 ms
+    # instead of 10.5, at the same throughput (0.2 ms costs a third of it).
+    switch_interval_s: float = option(
+        0.001,
+        "--switch-interval",
+        "how long a thread may hold the GIL while another waits, in seconds",
+        seconds(0.00001, 1),
+        metavar="S",
+    )
+    # Truss's value. A queued predict may take long, and whoever sent SIGTERM has a limit of their own.
+    graceful_timeout_s: float = option(
+        3600.0,
+        "--timeout-graceful-shutdown",
+        "how long requests in flight may take to finish after SIGTERM",
+        seconds(0, 86400),
+        metavar="S",
+    )
+
+    # Images and small tensors fit; a client that sends more by mistake is told so before it has sent it.
+    max_content_bytes: int = option(
+        100 * MIB,
+        "--max-request-size",
+        "largest content of a request, in bytes (413 above)",
+        size(0, 1 << 40),
+        metavar="BYTES",
+        group="limits",
+    )
+    # nginx's and Apache's limit for a request line is 8 KiB: what passes them passes here.
+    max_request_line_bytes: int = option(
+        8 * KIB,
+        "--max-request-line",
+        "longest request line, in bytes (414 above)",
+        size(64, MIB),
+        metavar="BYTES",
+        group="limits",
+    )
+    # nginx takes 4 x 8 KiB of header fields; cookies and tokens of real clients fit.
+    max_header_bytes: int = option(
+        32 * KIB,
+        "--max-header-size",
+        "largest header section with its request line, in bytes (431 above)",
+        size(128, 16 * MIB),
+        metavar="BYTES",
+        group="limits",
+    )
+    # Apache's LimitRequestFields. SDKs send about 20.
+    max_header_fields: int = option(
+        100,
+        "--max-header-fields",
+        "most header fields in a request (431 above)",
+        whole_number(1, 10000),
+        group="limits",
+    )
+    # What one stream may run ahead of its reader: seconds of text for any language model, so that the model is
+    # done and free while the client still reads.
+    stream_buffer_bytes: int = option(
+        32 * MIB,
+        "--stream-buffer",
+        "unread bytes that one stream may hold before its generator waits",
+        size(KIB, 1 << 40),
+        metavar="BYTES",
+        group="limits",
+    )
+    # All streams together: eight full ones, which the smallest edge box can still hold.
+    stream_buffers_bytes: int = option(
+        256 * MIB,
+        "--stream-buffers",
+        "unread bytes that all streams together may hold",
+        size(KIB, 1 << 40),
+        metavar="BYTES",
+        group="limits",
+    )
+
+    # Longer than the 60 s of the usual proxies, so that it is they who close; or they see resets.
+    keep_alive_timeout_s: float = option(
+        75.0,
+        "--timeout-keep-alive",
+        "how long an idle connection is kept",
+        seconds(0.1, 86400),
+        metavar="S",
+        group="timeouts",
+    )
+    # A header section is one packet for most clients; 10 s passes the worst mobile link and starves slowloris.
+    header_timeout_s: float = option(
+        10.0,
+        "--timeout-header",
+        "how long a header section may take from its first byte (408)",
+        seconds(0.1, 3600),
+        metavar="S",
+        group="timeouts",
+    )
+    # Together with min_content_rate: content may start slowly for as long as a header section may take.
+    content_grace_s: float = option(
+        10.0,
+        "--timeout-content-grace",
+        "how long content may arrive at any rate",
+        seconds(0.1, 3600),
+        metavar="S",
+        group="timeouts",
+    )
+    # 1 KiB/s: slower than any modem in use, yet 100 MiB promised and never sent ends soon.
+    min_content_rate: int = option(
+        KIB,
+        "--min-content-rate",
+        "bytes per second that content must reach on average after the grace (408)",
+        size(0, 1 << 30),
+        metavar="BYTES",
+        group="timeouts",
+    )
+    # A reader that takes nothing for a minute is gone or stuck; proxies give up at 60 s too.
+    stall_timeout_s: float = option(
+        60.0,
+        "--timeout-stall",
+        "how long a client may take nothing of what waits for it",
+        seconds(0.1, 86400),
+        metavar="S",
+        group="timeouts",
+    )
+    # Truss's default and name.
+    streaming_read_timeout_s: float = option(
+        60.0,
+        "--streaming-read-timeout",
+        "longest gap between two chunks of a generator",
+        seconds(0.1, 86400),
+        metavar="S",
+        group="timeouts",
+        yaml="streaming_read_timeout",
+    )
+
+    # A cut stream must not look whole (RFC 9112 section 8). `end` is what Truss does.
+    on_stream_error: str = option(
+        "abort",
+        "--on-stream-error",
+        "a generator that fails midway: `abort` cuts the connection, `end` ends the stream as if complete",
+        one_of("abort", "end"),
+        metavar="HOW",
+        yaml="on_stream_error",
+    )
+    log_level: str = option(
+        "info",
+        "--log-level",
+        "debug, info, warning, error or critical",
+        one_of("debug", "info", "warning", "error", "critical"),
+        metavar="LEVEL",
+        group="logs",
+    )
+    # Lines for a person at a terminal, JSON for whatever collects logs elsewhere.
+    log_format: str = option(
+        "auto",
+        "--log-format",
+        "text, json, or auto: text on a terminal, JSON elsewhere",
+        one_of("auto", "text", "json"),
+        metavar="FORMAT",
+        group="logs",
+    )
+
+
+OPTIONS: Final[dict[str, Option]] = {f.name: f.metadata["option"] for f in dataclasses.fields(Config)}
+
+# Keys of Truss's `runtime` that this server reads elsewhere, or that only Truss's platform and build use.
+TRUSS_RUNTIME_KEYS: Final = frozenset(
+    {
+        "egress_restrictions",
+        "enable_debug_logs",
+        "enable_tracing_data",
+        "health_checks",
+        "is_websocket_endpoint",
+        "num_workers",
+        "oidc",
+        "predict_concurrency",
+        "remote_ssh",
+        "request_backpressure",
+        "streaming_read_timeout",
+        "transport",
+        "truss_server_version_override",
+    }
+)
+
+
+def resolve(
+    arguments: Mapping[str, str],
+    environ: Mapping[str, str],
+    runtime: Mapping[str, object],
+    where: Callable[[str], str] = lambda key: f"config.yaml: runtime.{key}",
+) -> Config:
+    """Build the Config: arguments (field name to text) > environment > `runtime` of config.yaml > default.
+
+    where: names the place of a key under `runtime`, with file and line, for messages.
+    Raises SetupError for an unknown name or a value of the wrong kind, wherever it stands.
+    """
+    values: dict[str, Any] = {}
+    check_environment(environ)
+    known = TRUSS_RUNTIME_KEYS | {o.yaml for o in OPTIONS.values() if o.yaml is not None}
+    for key in runtime:
+        if key not in known:
+            raise SetupError(f"{where(str(key))}: no such setting{did_you_mean(str(key), known)}")
+    if runtime.get("enable_debug_logs") is True:
+        values["log_level"] = "debug"
+    for name, declared in OPTIONS.items():
+        for source, value in _candidates(name, declared, arguments, environ, runtime, where):
+            try:
+                values[name] = declared.parse(value)
+            except ValueError as error:
+                raise SetupError(f"{source} {error}, not {value!r}") from None
+            break
+    return Config(**values)
+
+
+def _candidates(
+    name: str,
+    declared: Option,
+    arguments: Mapping[str, str],
+    environ: Mapping[str, str],
+    runtime: Mapping[str, object],
+    where: Callable[[str], str],
+) -> Iterable[tuple[str, object]]:
+    """(where it was said, value) for one option, the strongest first."""
+    if name in arguments:
+        yield declared.flag, arguments[name]
+    for variable in (declared.variable, *declared.environment):
+        if environ.get(variable):
+            yield variable, environ[variable]
+    if declared.yaml is not None and runtime.get(declared.yaml) is not None:
+        yield where(declared.yaml), runtime[declared.yaml]
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """Refuse FASTSERVE_ variables that mean nothing: a misspelt one would be ignored in silence."""
+    known = {o.variable for o in OPTIONS.values()}
+    for variable in environ:
+        if variable.startswith(PREFIX) and variable not in known:
+            raise SetupError(f"{variable}: no such option{did_you_mean(variable, known)}")

@@ -1,0 +1,62 @@
+"""What went wrong in the model, as a response: one table.
+
+Status codes, `X-BASETEN-ERROR-*` header fields and texts are Truss's. Called by the endpoints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from fastserve.errors import RequestError, ResultError
+from fastserve.logs import trimmed
+from fastserve.messages import Response, error_response
+
+_logger: Final = logging.getLogger("fastserve")
+
+# Truss's error codes: who is to look for the mistake.
+FROM_CLIENT: Final = 700
+FROM_MODEL: Final = 600
+FROM_SERVER: Final = 500
+
+_MODEL_MESSAGE: Final = "Internal Server Error (in model/chainlet)."
+
+
+def truss_error(status: int, code: int, message: object, fields: bytes = b"") -> Response:
+    """An error response with Truss's header fields. code: FROM_CLIENT, FROM_MODEL or FROM_SERVER."""
+    baseten = b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: %d\r\n" % code
+    return error_response(status, message, baseten + fields)
+
+
+NOT_READY: Final = truss_error(503, FROM_MODEL, "Model with name model is not ready.")
+STOPPED: Final = truss_error(503, FROM_MODEL, "The server stopped before this request was finished.")
+MODEL_FAILED: Final = truss_error(500, FROM_MODEL, _MODEL_MESSAGE)
+
+
+def refusal(error: RequestError) -> Response:
+    """The answer to content that cannot be decoded."""
+    fields = b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in error.fields)
+    return truss_error(error.status, FROM_CLIENT, error.message, fields)
+
+
+def failure(error: BaseException, directory: str) -> Response:
+    """The answer to what a model's method raised, or returned and cannot be encoded; logged here.
+
+    directory: the model's; log lines show the traceback from its first frame there on. The client learns nothing of
+    what user code raised.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return STOPPED
+    log_failure(error, directory)
+    if isinstance(error, ResultError):
+        return truss_error(500, FROM_SERVER, f"Unhandled exception: {error}")
+    return MODEL_FAILED
+
+
+def log_failure(error: BaseException, directory: str, message: str = _MODEL_MESSAGE) -> None:
+    """Log what user code raised, its traceback trimmed to the user's frames."""
+    if isinstance(error, ResultError):
+        _logger.error("The result cannot be sent: %s", error)
+    else:
+        _logger.error(message, exc_info=trimmed(error, directory))

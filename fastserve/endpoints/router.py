@@ -1,0 +1,74 @@
+"""(method, path) to the route that answers it; 404 and 405 with `Allow`.
+
+Asked once for each header section that is parsed, not for each request. Built by `server.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from fastserve.endpoints.failures import FROM_CLIENT, truss_error
+from fastserve.messages import Head, Request, Response, Route
+
+Answer = Callable[[Request], None]
+
+_MODELS: Final = b"/v1/models/"  # then any one segment: the name of the model is not looked at, as in Truss
+_PREDICT_SUFFIXES: Final = (b":predict", b":predict_binary")
+
+LIVENESS: Final = (b"/", b"/livez", b"/healthz", b"/v2/health/live")
+READINESS: Final = (b"/ping", b"/health", b"/readyz", b"/ready", b"/v2/health/ready")
+PREDICT: Final = (b"/predict", b"/invocations")
+
+
+class Router:
+    """The routes of one server."""
+
+    def __init__(self, predict: Answer, liveness: Answer, readiness: Answer) -> None:
+        probe = Route(readiness)
+        self._predict = {b"POST": Route(predict)}
+        self._readiness = {b"GET": probe, b"HEAD": probe}
+        alive = Route(liveness)
+        self._paths: dict[bytes, dict[bytes, Route]] = {
+            **{path: {b"GET": alive, b"HEAD": alive} for path in LIVENESS},
+            **dict.fromkeys(READINESS, self._readiness),
+            **dict.fromkeys(PREDICT, self._predict),
+        }
+
+    def route(self, head: Head) -> Route:
+        """The route for `head`; a refusal if there is none."""
+        methods = self._paths.get(head.path)
+        if methods is None and head.path.startswith(_MODELS):
+            methods = self._methods_of_model(head.path[len(_MODELS) :])
+        if methods is None:
+            if head.path == b"*":  # OPTIONS *: the server as a whole (RFC 9110 section 9.3.7)
+                return _options({b"GET", b"HEAD", b"POST"}, 200)
+            return _refuse(truss_error(404, FROM_CLIENT, "Not Found"))
+        found = methods.get(head.method)
+        if found is not None:
+            return found
+        if head.method == b"OPTIONS":
+            return _options(set(methods), 204)
+        return _refuse(truss_error(405, FROM_CLIENT, "Method Not Allowed", _allow(set(methods))))
+
+    def _methods_of_model(self, rest: bytes) -> dict[bytes, Route] | None:
+        name, slash, verb = rest.partition(b"/")
+        if not name:
+            return None
+        if slash:
+            return self._readiness if verb == b"loaded" else None
+        # Truss: GET of a predict path is readiness too; its own command line waits on that.
+        return {**self._readiness, **self._predict} if name.endswith(_PREDICT_SUFFIXES) else self._readiness
+
+
+def _allow(methods: set[bytes]) -> bytes:
+    return b"Allow: %b\r\n" % b", ".join(sorted(methods | {b"OPTIONS"}))
+
+
+def _refuse(response: Response) -> Route:
+    return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
+
+
+def _options(methods: set[bytes], status: int) -> Route:
+    response = Response((status, b""), b"", _allow(methods))
+    return Route(lambda request: request.connection.send_response(request, response))

@@ -1,0 +1,494 @@
+"""One TCP connection: the order of its exchanges, keep-alive, deadlines, close.
+
+Parsing is `parser.py`'s, content `content.py`'s, bytes out `encoder.py`'s. Made by `server.py` for each peer;
+hands each complete request to the route that the router found for its head.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from fastserve.config import KIB, Config
+from fastserve.errors import RequestError
+from fastserve.http11.content import (
+    LARGE_BYTES,
+    ChunkedContent,
+    Content,
+    LargeReceiver,
+    SizedContent,
+    content_for,
+)
+from fastserve.http11.deadlines import TICK_S, Deadlines
+from fastserve.http11.encoder import CONTINUE, LAST_CHUNK, Encoder, encode_chunks
+from fastserve.http11.flow import Flow
+from fastserve.http11.parser import EarlyRefusal, parse_head
+from fastserve.http11.phase import MOVES, Phase
+from fastserve.messages import Head, Request, Response, Route, error_response
+
+# After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
+# the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.
+LINGER_S: Final = 2.0
+LINGER_BYTES: Final = 256 * KIB
+# Refused content up to this is read off and the connection kept; above it the answer comes at once and closes.
+READ_OFF_BYTES: Final = 256 * KIB
+# Pipelined requests answered in one turn of the loop; then other connections have theirs.
+PIPELINE_BURST: Final = 16
+
+_NO_HEAD: Final = Head(b"\0", b"", b"", b"", {})  # no request starts with NUL
+_CONNECTION_CLOSE: Final = b"Connection: close\r\n"
+_CONNECTION_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+
+_RECEIVING: Final = frozenset({Phase.IDLE, Phase.HEADER, Phase.CONTENT})
+
+_logger: Final = logging.getLogger("fastserve.http11")
+
+
+class Listener:
+    """What all connections of one server share.
+
+    route: finds what answers a head; called once for each head that is parsed.
+    is_draining: the server is stopping: every response closes its connection.
+    """
+
+    __slots__ = ("_emptied", "config", "connections", "deadlines", "encoder", "is_draining", "loop", "route")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, route: Callable[[Head], Route]) -> None:
+        self.loop = loop
+        self.config = config
+        self.route = route
+        self.encoder = Encoder()
+        self.connections: set[Connection] = set()
+        self.deadlines = Deadlines(loop.time(), self.connections)
+        self.is_draining = False
+        self._emptied: asyncio.Future[None] | None = None
+
+    def drain(self) -> None:
+        """Close idle connections now, and every other one with its next response."""
+        self.is_draining = True
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+
+    async def wait_closed(self) -> None:
+        """Until no connection is left."""
+        while self.connections:
+            self._emptied = self.loop.create_future()
+            await self._emptied
+
+    def forget(self, connection: Connection) -> None:
+        """`connection` is lost."""
+        self.connections.discard(connection)
+        if not self.connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def abort(self) -> None:
+        """End every connection at once, whatever is in flight."""
+        for connection in tuple(self.connections):
+            connection.close_now()
+
+
+class Connection(asyncio.Protocol):
+    """One peer. At most one exchange runs at a time; what is pipelined behind it waits unparsed."""
+
+    __slots__ = (
+        "_content",
+        "_discarded",
+        "_early",
+        "_flow",
+        "_head",
+        "_is_advancing",
+        "_listener",
+        "_peer_sent_eof",
+        "_phase",
+        "_request",
+        "_since",
+        "_transport",
+        "_unread",
+        "_will_close",
+    )
+
+    _transport: asyncio.Transport  # from connection_made on, which comes before any other callback
+    _flow: Flow
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._phase = Phase.IDLE
+        self._since = listener.deadlines.now  # when this phase began, within a tick
+        self._head = _NO_HEAD  # of the latest request
+        self._request: Request | None = None  # the one that is being answered
+        self._unread = b""  # received and not yet parsed
+        self._early: EarlyRefusal | None = None  # watches an incomplete header section
+        self._content: Content | LargeReceiver | None = None  # while content arrives
+        self._peer_sent_eof = False
+        self._will_close = False  # no exchange follows the present one
+        self._is_advancing = False  # `_advance` is on the stack
+        self._discarded = 0  # bytes dropped while lingering
+
+    # --- called by asyncio ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's own class
+        self._transport = transport
+        self._flow = Flow(transport)
+        self._listener.connections.add(self)
+        if self._listener.is_draining:
+            self.close_if_idle()
+
+    def data_received(self, received: bytes) -> None:
+        phase = self._phase
+        if phase is Phase.IDLE:
+            # A keep-alive client mostly repeats its header section byte for byte. Then the Head is the one it
+            # had before: 0.3 us instead of 5 to parse it again (bench/micro/parse.py).
+            head = self._head
+            if received.startswith(head.section) and len(received) == head.message_size:
+                self._run(Request(head, received[len(head.section) :], self))
+                return
+        elif phase is Phase.LINGERING:
+            self._discard(len(received))
+            return
+        elif phase is Phase.CLOSED:
+            return
+        self._unread = self._unread + received if self._unread else received
+        if phase is Phase.RUNNING or phase is Phase.SENDING:
+            self._flow.pause_reading()
+        else:
+            self._advance()
+
+    def eof_received(self) -> bool:
+        """The peer sends no more. What it asked in full is still answered (RFC 9112 section 9.6)."""
+        self._peer_sent_eof = True
+        if self._phase in (Phase.RUNNING, Phase.SENDING) or (self._phase is Phase.IDLE and self._unread):
+            return True  # keep our side open
+        self._close()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._phase is not Phase.CLOSED:
+            self._move_to(Phase.CLOSED)
+        self._listener.forget(self)
+        self._release_content()
+        self._unread = b""
+        self._drop_request()
+
+    def pause_writing(self) -> None:
+        self._flow.pause_writing()
+        self._flow.pause_reading()  # a peer that does not read its answers may not ask for more
+
+    def resume_writing(self) -> None:
+        self._flow.resume_writing()
+        request = self._request
+        if request is not None and request.work is not None:
+            request.work.on_writable()
+        if self._phase in _RECEIVING:
+            self._advance()
+        elif not self._unread and self._phase is not Phase.CLOSED:
+            self._flow.resume_reading()
+
+    # --- called by those who answer requests (messages.Responder) ---
+
+    def send_response(self, request: Request, response: Response) -> None:
+        if request is not self._request:
+            return
+        head = request.head
+        for piece in self._listener.encoder.encode_response(
+            response, self._connection_field(head), is_head=head.method == b"HEAD"
+        ):
+            self._transport.write(piece)
+        self._end_exchange()
+
+    def send_head(self, request: Request, response: Response) -> None:
+        if request is not self._request:
+            return
+        is_chunked = not request.head.is_http10
+        if not is_chunked:
+            self._will_close = True  # the close ends the content
+        field = self._connection_field(request.head)
+        self._move_to(Phase.SENDING)
+        self._transport.write(self._listener.encoder.encode_stream_head(response, field, is_chunked=is_chunked))
+
+    def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
+        if request is not self._request:
+            return
+        self._since = self._listener.deadlines.now
+        self._transport.write(b"".join(chunks) if request.head.is_http10 else encode_chunks(chunks))
+
+    def send_end(self, request: Request) -> None:
+        if request is not self._request:
+            return
+        if not request.head.is_http10:
+            self._transport.write(LAST_CHUNK)
+        self._end_exchange()
+
+    def abort(self, request: Request) -> None:
+        if request is not self._request:
+            return
+        self._request = None
+        if request.head.is_http10 and self._phase is Phase.SENDING:
+            # Content that the close ends: only a reset tells the peer that it is not complete.
+            self._flow.reset_on_close()
+            self.close_now()
+        else:
+            self._close()
+
+    def can_write(self, request: Request) -> bool:
+        return request is self._request and self._flow.is_writable
+
+    # --- called by the listener and the sweep ---
+
+    def close_if_idle(self) -> None:
+        """Close between exchanges; else make the present response the last."""
+        if self._phase is Phase.IDLE and not self._unread:
+            self._close()
+        else:
+            self._will_close = True
+
+    def close_now(self) -> None:
+        """Drop everything, what is written and not sent included."""
+        if self._phase is not Phase.CLOSED:
+            self._move_to(Phase.CLOSED)
+        self._transport.abort()
+
+    def check_deadline(self, now: float) -> None:
+        config = self._listener.config
+        elapsed = now - self._since - TICK_S  # `_since` may be a tick early; a deadline never is
+        phase = self._phase
+        if not self._flow.is_writable and self._flow.stalled_for(now) > config.stall_timeout_s:
+            self.close_now()
+        elif phase is Phase.IDLE:
+            if elapsed > config.keep_alive_timeout_s and not self._unread:
+                self._close()
+        elif phase is Phase.HEADER:
+            if elapsed > config.header_timeout_s:
+                self._refuse(RequestError(408, f"no complete header section in {config.header_timeout_s:g} s"))
+        elif phase is Phase.CONTENT:
+            if elapsed > config.content_grace_s and self._received < elapsed * config.min_content_rate:
+                self._refuse(RequestError(408, f"content slower than {config.min_content_rate} bytes/s"))
+        elif phase is Phase.SENDING:
+            if elapsed > config.streaming_read_timeout_s and self._flow.is_writable:
+                self._cut_stream()
+        elif phase is Phase.LINGERING:
+            if elapsed > LINGER_S:
+                self.close_now()
+        elif phase is Phase.CLOSED and elapsed > config.stall_timeout_s:
+            self.close_now()  # closing waits for the peer to read what was written
+
+    # --- receiving ---
+
+    @property
+    def _received(self) -> int:
+        return 0 if self._content is None else self._content.received
+
+    def _advance(self) -> None:
+        """Parse and run what has been received, message by message, while nothing is in flight."""
+        if self._is_advancing:  # an answer came while `_run` was on the stack: the loop below goes on
+            return
+        self._is_advancing = True
+        try:
+            for _ in range(PIPELINE_BURST):
+                if not self._can_parse() or not self._take_message():
+                    self._await_more()
+                    return
+        except RequestError as error:
+            self._refuse(error)
+            return
+        finally:
+            self._is_advancing = False
+        self._flow.pause_reading()
+        self._listener.loop.call_soon(self._advance)
+
+    def _can_parse(self) -> bool:
+        """Whether the next message may be looked at: there is one, nothing runs, the peer reads its answers."""
+        return self._unread != b"" and self._phase in _RECEIVING and self._flow.is_writable
+
+    def _await_more(self) -> None:
+        """Nothing can be parsed for now: read on, unless an answer must be finished or read first."""
+        if self._phase in _RECEIVING and self._flow.is_writable:
+            if self._peer_sent_eof:
+                self._close()
+            else:
+                self._flow.resume_reading()
+
+    def _take_message(self) -> bool:
+        """Take one message, or what there is of it. Returns whether there may be another behind it."""
+        if self._phase is Phase.CONTENT:
+            return self._take_content()
+        unread = self._unread
+        if self._phase is Phase.IDLE:
+            if unread.startswith(b"\r\n"):  # one empty line before a request line (RFC 9112 section 2.2)
+                self._unread = unread = unread[2:]
+            if unread in (b"", b"\r"):
+                return False
+        end = unread.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._await_section(unread)
+            return False
+        self._early = None
+        section = unread[:end]
+        self._unread = unread[end:]
+        if section != self._head.section:
+            self._head = parse_head(section, self._listener.config)
+            self._head.route = self._listener.route(self._head)
+        head = self._head
+        if head.content_length == 0:
+            self._run(Request(head, b"", self))
+            return True
+        return self._await_content(head)
+
+    def _await_section(self, section: bytes) -> None:
+        if self._phase is Phase.IDLE:
+            self._move_to(Phase.HEADER)
+            self._early = EarlyRefusal()
+        assert self._early is not None
+        self._early.check(section, self._listener.config)
+
+    def _await_content(self, head: Head) -> bool:
+        assert head.route is not None
+        self._move_to(Phase.CONTENT)
+        self._content = content_for(head, self._listener.config)
+        if not self._unread:
+            if head.route.is_refusal and (head.expects_continue or head.content_length > READ_OFF_BYTES):
+                self._refuse_content(head)
+            elif head.expects_continue:
+                self._transport.write(CONTINUE)
+        return bool(self._unread)
+
+    def _take_content(self) -> bool:
+        content = self._content
+        assert content is not None and not isinstance(content, LargeReceiver)
+        received, self._unread = self._unread, b""
+        behind = content.feed(received)
+        if behind is None:
+            self._hand_over(content)
+            return False
+        self._unread = behind
+        self._run_content(content.take())
+        return True
+
+    def _hand_over(self, content: Content) -> None:
+        """Content goes on: refuse what need not be read, let a receiver of its own take what is large."""
+        assert self._head.route is not None
+        if self._head.route.is_refusal and content.received > READ_OFF_BYTES:
+            self._refuse_content(self._head)
+        elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES:
+            self._content = LargeReceiver(self, content, self._on_large_content)
+            self._set_protocol(self._content)
+
+    def _on_large_content(self) -> None:
+        self._flow.pause_reading()
+        self._listener.loop.call_soon(self._take_large_content)
+
+    def _take_large_content(self) -> None:
+        receiver = self._content
+        if isinstance(receiver, LargeReceiver):  # unless the peer has gone meanwhile
+            content = receiver.take()
+            self._set_protocol(self)
+            self._run_content(content)
+            self._advance()
+
+    def _set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        # uvloop chooses between data_received and get_buffer when reading starts, so it has to start anew.
+        self._flow.pause_reading()
+        self._transport.set_protocol(protocol)
+        self._flow.resume_reading()
+
+    def _run_content(self, content: bytes) -> None:
+        self._release_content()
+        self._run(Request(self._head, content, self))
+
+    # --- answering ---
+
+    def _run(self, request: Request) -> None:
+        self._request = request
+        self._move_to(Phase.RUNNING)
+        try:
+            request.head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
+        except Exception:
+            _logger.exception("a route failed; this is a bug of fastserve")
+            self.send_response(request, error_response(500, "Internal Server Error"))
+
+    def _connection_field(self, head: Head) -> bytes:
+        """The Connection field of the response to `head`; settles whether an exchange may follow it."""
+        if (
+            self._will_close
+            or not head.keep_alive
+            or self._listener.is_draining
+            or (self._peer_sent_eof and not self._unread)
+        ):
+            self._will_close = True
+            return _CONNECTION_CLOSE
+        return _CONNECTION_KEEP_ALIVE if head.is_http10 else b""
+
+    def _end_exchange(self) -> None:
+        self._request = None
+        if self._will_close:
+            self._linger()
+            return
+        self._move_to(Phase.IDLE)
+        if self._unread:
+            self._advance()
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer what cannot be taken as a request: one response, then close; nothing behind it is parsed."""
+        fields = b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in error.fields)
+        response = error_response(error.status, error.message, fields)
+        for piece in self._listener.encoder.encode_response(response, _CONNECTION_CLOSE, is_head=False):
+            self._transport.write(piece)
+        self._linger()
+
+    def _refuse_content(self, head: Head) -> None:
+        """Let the route refuse now; its content is not waited for, so the connection cannot persist."""
+        self._release_content()
+        self._will_close = True
+        self._run(Request(head, b"", self))
+
+    def _cut_stream(self) -> None:
+        """No chunk came for too long: the peer sees an incomplete message, the generator is closed."""
+        request = self._request
+        assert request is not None
+        self.abort(request)
+        if request.work is not None:
+            request.work.on_disconnect()
+
+    def _drop_request(self) -> None:
+        """Tell those at work that nobody waits for the answer any more."""
+        request, self._request = self._request, None
+        if request is not None and request.work is not None:
+            request.work.on_disconnect()
+
+    # --- closing ---
+
+    def _linger(self) -> None:
+        """The last response is written: shut our side down and wait for the peer's, for a while."""
+        if isinstance(self._content, LargeReceiver):
+            self._set_protocol(self)
+        self._release_content()
+        self._unread = b""
+        if self._peer_sent_eof or not self._transport.can_write_eof():
+            self._close()
+            return
+        self._move_to(Phase.LINGERING)
+        self._transport.write_eof()
+        self._flow.resume_reading()
+
+    def _discard(self, size: int) -> None:
+        self._discarded += size
+        if self._discarded > LINGER_BYTES:
+            self.close_now()
+
+    def _close(self) -> None:
+        """Close once what is written has been sent."""
+        if self._phase is not Phase.CLOSED:
+            self._move_to(Phase.CLOSED)
+        self._transport.close()
+
+    def _release_content(self) -> None:
+        if isinstance(self._content, ChunkedContent):
+            self._content.close()
+        self._content = None
+        self._early = None
+
+    def _move_to(self, phase: Phase) -> None:
+        assert phase in MOVES[self._phase], f"{self._phase.name} -> {phase.name}"
+        self._phase = phase
+        self._since = self._listener.deadlines.now

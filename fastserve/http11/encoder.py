@@ -1,0 +1,87 @@
+"""Response to bytes: status line, header fields, Content-Length or chunked.
+
+Holds the `Date` of the second and the heads made with it. No I/O. Called by `connection.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from fastserve.messages import Response
+
+LAST_CHUNK: Final = b"0\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+
+# Written in two pieces instead of joined: above this the copy costs more than a second piece in the same
+# writev.
+JOIN_BYTES: Final = 64 * 1024
+
+
+class Encoder:
+    """Encodes responses; one for all connections, since only the second of the day varies."""
+
+    __slots__ = ("_date", "_heads", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._date = b""
+        self._heads: dict[tuple[int, bytes], bytes] = {}
+        self.refresh(time.time())
+
+    def refresh(self, now: float) -> None:
+        """Bring `Date` (RFC 9110 section 6.6.1) up to `now`, seconds since the epoch; at least once a second."""
+        if int(now) != self._second:
+            self._second = int(now)
+            self._date = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
+            self._heads.clear()
+
+    def encode_response(self, response: Response, connection: bytes, *, is_head: bool) -> list[bytes]:
+        """The whole of `response` as one or two pieces.
+
+        connection: a complete Connection field line, or b"".
+        is_head: the request was HEAD: all fields as for GET, no content (RFC 9110 section 9.3.2).
+        """
+        content = response.content
+        status = response.kind[0]
+        if status == 204 or status == 304:  # no Content-Length either (RFC 9110 section 8.6)
+            return [self._encode_head(response.kind) + response.fields + connection + b"\r\n"]
+        head = b"%b%b%bContent-Length: %d\r\n\r\n" % (
+            self._heads.get(response.kind) or self._encode_head(response.kind),
+            response.fields,
+            connection,
+            len(content),
+        )
+        if is_head:
+            return [head]
+        return [head + content] if len(content) < JOIN_BYTES else [head, content]
+
+    def encode_stream_head(self, response: Response, connection: bytes, *, is_chunked: bool) -> bytes:
+        """The head of a response whose content follows: chunked, or ended by the close for HTTP/1.0."""
+        framing = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
+        return self._encode_head(response.kind) + response.fields + framing + connection + b"\r\n"
+
+    def _encode_head(self, kind: tuple[int, bytes]) -> bytes:
+        head = self._heads.get(kind)
+        if head is None:
+            status, content_type = kind
+            line = STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
+            head = line + self._date
+            if content_type:
+                head += b"Content-Type: %b\r\n" % content_type
+            if len(self._heads) < 64:  # Content-Types come from user code: no growth without end
+                self._heads[kind] = head
+        return head
+
+
+def encode_chunks(chunks: Sequence[bytes]) -> bytes:
+    """Frame pieces of content in the chunked transfer coding, one chunk each.
+
+    chunks: each at least 1 byte; an empty chunk would read as the last-chunk.
+    Returns for each: chunk-size in hex, CRLF, content, CRLF. Source: RFC 9112 section 7.1.
+    """
+    return b"".join([b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks])

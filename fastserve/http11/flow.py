@@ -1,0 +1,67 @@
+"""Backpressure both ways on one transport: pause reading, and know whether writing is wanted.
+
+Reading stops while bytes of a further request wait; writing stops when the peer does not read. Owned by
+`connection.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+from typing import Final
+
+_RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
+
+
+class Flow:
+    """The state of one transport's two directions.
+
+    is_writable: the transport's write buffer is under its high-water mark (64 KiB).
+    """
+
+    __slots__ = ("_is_reading", "_seen_unsent", "_stalled_since", "_transport", "is_writable")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._is_reading = True
+        self.is_writable = True
+        self._seen_unsent = 0
+        self._stalled_since = 0.0
+
+    def pause_reading(self) -> None:
+        """Leave what comes in the kernel's buffer, so that the peer's window closes."""
+        if self._is_reading:
+            self._is_reading = False
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self._is_reading:
+            self._is_reading = True
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self.is_writable = False
+
+    def resume_writing(self) -> None:
+        self.is_writable = True
+        self._seen_unsent = 0  # the peer has taken something
+
+    def stalled_for(self, now: float) -> float:
+        """Seconds for which the peer has taken none of the bytes that wait for it. Called by the sweep.
+
+        Nothing is written while `is_writable` is false, so a buffer that does not shrink is not being read.
+        """
+        unsent = self._transport.get_write_buffer_size()
+        if unsent == 0 or unsent < self._seen_unsent or self._seen_unsent == 0:
+            self._stalled_since = now
+        self._seen_unsent = unsent
+        return now - self._stalled_since
+
+    def reset_on_close(self) -> None:
+        """Make the coming close a TCP reset instead of an orderly end."""
+        tcp = self._transport.get_extra_info("socket")
+        if tcp is not None:
+            with socket.socket(fileno=os.dup(tcp.fileno())) as duplicate:  # uvloop's own cannot set options
+                duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

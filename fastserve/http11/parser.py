@@ -1,0 +1,245 @@
+"""A complete header section to a Head: llhttp for the grammar, checks here for the meaning. Pure; no I/O.
+
+llhttp (through httptools) is strict about bytes and silent about sense; what it lets through is refused here.
+Content is framed by `content.py`. Called by `connection.py`, which finds where the section ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import httptools
+
+from fastserve.config import Config
+from fastserve.errors import RequestError
+from fastserve.messages import CHUNKED, Head
+
+TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
+REQUEST_LINE: Final = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9]\.[0-9])" % TOKEN)
+LINE_PREFIX: Final = re.compile(rb"%b(?: [!-~]*(?: [!-~]*\r?)?)?" % TOKEN)
+# uri-host [ ":" port ] of RFC 9110 section 7.2, less the sub-delims that no real host name has.
+HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+BAD_ESCAPE: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+MAX_CONTENT_LENGTH: Final = 2**63 - 1  # what a signed 64-bit proxy in front can hold
+
+
+class _Sink:
+    """What llhttp reports, taken by bound C methods: a header field costs no Python frame."""
+
+    __slots__ = ("fields", "on_header", "on_url", "urls")
+
+    def __init__(self) -> None:
+        self.urls: list[bytes] = []
+        self.fields: dict[bytes, bytes] = {}
+        self.on_url = self.urls.append
+        self.on_header = self.fields.__setitem__
+
+
+class _ListSink:
+    """The same for a section with repeated fields: every one is kept, in order."""
+
+    def __init__(self) -> None:
+        self.fields: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.fields.append((name.lower(), value.rstrip()))
+
+
+def parse_head(section: bytes, config: Config) -> Head:
+    """Parse one request line and header section.
+
+    section: from the first byte of the request line up to and with the empty line; one CRLF CRLF, at its end.
+    Raises RequestError: 400 for what RFC 9112 does not allow, 413, 414, 415, 417, 431, 501 and 505.
+    """
+    if len(section) > config.max_header_bytes:
+        EarlyRefusal().check(section, config)
+    method, target, version = _parse_request_line(section, config)
+    sink = _Sink()
+    try:
+        _feed(httptools.HttpRequestParser(sink), section)
+    except httptools.HttpParserInvalidMethodError:
+        raise RequestError(501, "this method is not implemented") from None
+    except httptools.HttpParserError as error:
+        raise RequestError(400, f"malformed request: {error}") from None
+    if sink.urls != [target]:
+        raise RequestError(400, "malformed request line")
+    lines = section.count(b"\r\n") - 2
+    if lines > config.max_header_fields:
+        raise RequestError(431, f"more than {config.max_header_fields} header fields")
+    fields = {name.lower(): value.rstrip() for name, value in sink.fields.items()}
+    if len(fields) != lines:  # llhttp refuses line folding, so a line less is a name that was repeated
+        fields = _join_repeated(list_fields(section))
+    is_http10 = version == b"1.0"
+    return Head(
+        section,
+        method,
+        target,
+        _parse_target(method, target, fields, is_http10),
+        fields,
+        content_length=_parse_framing(fields, is_http10, config),
+        is_http10=is_http10,
+        keep_alive=_parse_connection(fields, is_http10),
+        expects_continue=_parse_expect(fields, is_http10),
+    )
+
+
+def list_fields(section: bytes) -> list[tuple[bytes, bytes]]:
+    """Every header field of a section that parses, in order: lower-case name and value."""
+    sink = _ListSink()
+    _feed(httptools.HttpRequestParser(sink), section)
+    return sink.fields
+
+
+def _feed(parser: httptools.HttpRequestParser, section: bytes) -> None:
+    # `Connection: Upgrade` (what curl --http2 sends) is ignored and answered as HTTP/1.1. Framing is ours, so the
+    # bytes behind the section are not lost with the exception.
+    with contextlib.suppress(httptools.HttpParserUpgrade):
+        parser.feed_data(section)
+
+
+def _parse_request_line(section: bytes, config: Config) -> tuple[bytes, bytes, bytes]:
+    """(method, target, version), for the statuses that llhttp does not tell apart and what it tolerates."""
+    end = section.index(b"\r\n")
+    if end > config.max_request_line_bytes:
+        raise RequestError(414, f"request line over {config.max_request_line_bytes} bytes")
+    match = REQUEST_LINE.fullmatch(section, 0, end)
+    if match is None:
+        raise RequestError(400, "malformed request line")
+    method, target, version = match.groups()
+    if version != b"1.1" and version != b"1.0":
+        raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    return method, target, version
+
+
+SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
+
+
+def _join_repeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name not in fields:
+            fields[name] = value
+        elif name in SINGLE:
+            raise RequestError(400, f"more than one {name.decode().title()} field")
+        else:
+            fields[name] += (b"; " if name == b"cookie" else b", ") + value
+    return fields
+
+
+def _parse_target(method: bytes, target: bytes, fields: dict[bytes, bytes], is_http10: bool) -> bytes:
+    """The path to route by (RFC 9112 section 3.2): without query, percent-decoded once, never normalised."""
+    host = fields.get(b"host")
+    if host is None:
+        if not is_http10:
+            raise RequestError(400, "no Host field")
+    elif HOST.fullmatch(host) is None:
+        raise RequestError(400, "the Host field is not a host with an optional port")
+    if method == b"CONNECT":
+        raise RequestError(501, "CONNECT is not implemented")
+    if target == b"*":
+        if method != b"OPTIONS":
+            raise RequestError(400, "the request target * goes with OPTIONS alone")
+        return target
+    if b"#" in target:
+        raise RequestError(400, "the request target holds a fragment")
+    path = target.partition(b"?")[0]
+    if path[:1] != b"/":
+        scheme, _, rest = path.partition(b"://")
+        authority, slash, path = rest.partition(b"/")
+        if scheme.lower() not in (b"http", b"https") or not authority or HOST.fullmatch(authority) is None:
+            raise RequestError(400, "the request target is neither a path nor an http URI")
+        path = slash + path or b"/"
+    if b"%" in path:
+        if BAD_ESCAPE.search(path) is not None:
+            raise RequestError(400, "the request target holds a bad percent escape")
+        path = unquote_to_bytes(path)
+    return path
+
+
+def _parse_framing(fields: dict[bytes, bytes], is_http10: bool, config: Config) -> int:
+    """The content's length or CHUNKED, in one way only (RFC 9112 section 6.3)."""
+    encoding = fields.get(b"content-encoding", b"identity").lower()
+    if encoding != b"identity":
+        raise RequestError(415, "content must come unencoded", (("Accept-Encoding", "identity"),))
+    length = fields.get(b"content-length")
+    coding = fields.get(b"transfer-encoding")
+    if coding is not None:
+        if length is not None:
+            raise RequestError(400, "both Content-Length and Transfer-Encoding")
+        if is_http10:
+            raise RequestError(400, "Transfer-Encoding in an HTTP/1.0 request")
+        if coding.lower() != b"chunked":
+            codings = [c.strip(b" \t") for c in coding.lower().split(b",")]
+            is_unknown = codings[-1] == b"chunked" and all(codings) and codings.count(b"chunked") == 1
+            raise RequestError(501 if is_unknown else 400, "the only Transfer-Encoding taken is chunked")
+        return CHUNKED
+    if length is None:
+        return 0
+    if not length.isdigit() or int(length[:20]) > MAX_CONTENT_LENGTH or len(length) > 20:
+        raise RequestError(400, "Content-Length is not a number of bytes")
+    if int(length) > config.max_content_bytes:
+        raise RequestError(413, f"content over {config.max_content_bytes} bytes")
+    return int(length)
+
+
+def _parse_connection(fields: dict[bytes, bytes], is_http10: bool) -> bool:
+    """Whether the peer lets the connection persist (RFC 9112 section 9.3): a list, `close` wins."""
+    value = fields.get(b"connection")
+    if value is None:
+        return not is_http10
+    options = [option.strip() for option in value.lower().split(b",")]
+    return b"close" not in options and (not is_http10 or b"keep-alive" in options)
+
+
+def _parse_expect(fields: dict[bytes, bytes], is_http10: bool) -> bool:
+    value = fields.get(b"expect")
+    if value is None or is_http10:  # a 1.0 peer's 100-continue is ignored (RFC 9110 section 10.1.1)
+        return False
+    if value.lower() != b"100-continue":
+        raise RequestError(417, "the only expectation met is 100-continue")
+    return True
+
+
+class EarlyRefusal:
+    """Watches an incomplete header section so that what can never become one is refused at once.
+
+    Without it a TLS ClientHello or a line that ends in a bare LF would be waited on until the header deadline.
+    It answers what `parse_head` would answer to the whole, however the bytes are cut.
+    """
+
+    __slots__ = ("_fed", "_has_line", "_parser")
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(_Sink())
+        self._fed = 0
+        self._has_line = False
+
+    def check(self, section: bytes, config: Config) -> None:
+        """section: all of it so far; must only ever grow. Raises RequestError: 400, 414, 431, 501 or 505."""
+        if not self._has_line and not self._check_line(section, config):
+            return
+        fresh = section[self._fed : config.max_header_bytes]
+        self._fed += len(fresh)
+        try:
+            _feed(self._parser, fresh)
+        except httptools.HttpParserInvalidMethodError:
+            raise RequestError(501, "this method is not implemented") from None
+        except httptools.HttpParserError as error:
+            raise RequestError(400, f"malformed request: {error}") from None
+        if len(section) > config.max_header_bytes:
+            raise RequestError(431, f"header section over {config.max_header_bytes} bytes")
+
+    def _check_line(self, section: bytes, config: Config) -> bool:
+        """Whether the request line is complete and good; raises if it cannot become one."""
+        if b"\r\n" in section[: config.max_request_line_bytes + 2]:
+            _parse_request_line(section, config)
+            self._has_line = True
+        elif LINE_PREFIX.fullmatch(section) is None:
+            raise RequestError(400, "malformed request line")
+        elif len(section) > config.max_request_line_bytes + 1:
+            raise RequestError(414, f"request line over {config.max_request_line_bytes} bytes")
+        return self._has_line

@@ -1,0 +1,46 @@
+"""The life of the one model behind this server: STARTING, READY, DRAINING, STOPPED.
+
+`server.py` moves it; `endpoints/probes.py` and `endpoints/predict.py` read it. Knows nothing of sockets or models.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+
+class State(enum.IntEnum):
+    STARTING = enum.auto()  # sockets are open, the model is still loading
+    READY = enum.auto()  # loaded, answering
+    DRAINING = enum.auto()  # asked to stop: no new connections, what is in flight is finished
+    STOPPED = enum.auto()
+
+
+MOVES: Final = {
+    State.STARTING: frozenset({State.READY, State.DRAINING, State.STOPPED}),
+    State.READY: frozenset({State.DRAINING, State.STOPPED}),
+    State.DRAINING: frozenset({State.STOPPED}),
+    State.STOPPED: frozenset(),
+}
+
+
+class Lifecycle:
+    """Where the server stands. `is_loaded` stays true while draining: requests in flight still need the model."""
+
+    __slots__ = ("is_loaded", "state")
+
+    def __init__(self) -> None:
+        self.state = State.STARTING
+        self.is_loaded = False
+
+    def move_to(self, state: State) -> None:
+        """Go on to `state`. Raises AssertionError if that move is not in MOVES."""
+        assert state in MOVES[self.state], f"{self.state.name} -> {state.name}"
+        self.state = state
+        if state is State.READY:
+            self.is_loaded = True
+
+    @property
+    def is_ready(self) -> bool:
+        """Readiness: loaded and not draining. Liveness is the event loop's alone and is not asked here."""
+        return self.state is State.READY

@@ -1,0 +1,172 @@
+"""What crosses rooms: Head, Request, Response, and the two sides of an exchange that call each other.
+
+Plain values; no parsing, no encoding, no I/O. `http11` makes requests, `endpoints` makes responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import orjson
+
+CHUNKED: Final = -1  # Head.content_length of a request in the chunked transfer coding
+
+JSON: Final = b"application/json"
+OCTET_STREAM: Final = b"application/octet-stream"
+
+
+class Head:
+    """A parsed request line and header section. Never changed once made, so one may serve several requests.
+
+    section: the bytes it was parsed from, up to and with the empty line.
+    method, path: as bytes; path is percent-decoded, without the query.
+    target: the request target as it came.
+    fields: lower-case field name to value; repeated fields are joined by ", " (RFC 9110 section 5.3).
+    content_length: bytes of content to come; 0 without content; CHUNKED if it is not known beforehand.
+    message_size: bytes of section and content together; -1 for CHUNKED.
+    is_http10: an HTTP/1.0 peer: no chunked transfer coding, no interim responses.
+    keep_alive: the peer lets the connection persist (RFC 9112 section 9.3).
+    expects_continue: the peer waits for 100 (Continue) before it sends the content (RFC 9110 section 10.1.1).
+    route: what answers it, filled in once by the router.
+    """
+
+    __slots__ = (
+        "content_length",
+        "expects_continue",
+        "fields",
+        "is_http10",
+        "keep_alive",
+        "message_size",
+        "method",
+        "path",
+        "route",
+        "section",
+        "target",
+    )
+
+    def __init__(
+        self,
+        section: bytes,
+        method: bytes,
+        target: bytes,
+        path: bytes,
+        fields: dict[bytes, bytes],
+        *,
+        content_length: int = 0,
+        is_http10: bool = False,
+        keep_alive: bool = True,
+        expects_continue: bool = False,
+    ) -> None:
+        self.section = section
+        self.method = method
+        self.target = target
+        self.path = path
+        self.fields = fields
+        self.content_length = content_length
+        self.message_size = -1 if content_length == CHUNKED else len(section) + content_length
+        self.is_http10 = is_http10
+        self.keep_alive = keep_alive
+        self.expects_continue = expects_continue
+        self.route: Route | None = None
+
+
+class Request:
+    """One complete request, and the way back to the connection it came on.
+
+    content: the whole content, b"" without any.
+    work: what is being done for it, told when the peer leaves or can take more; None while nothing runs.
+    """
+
+    __slots__ = ("connection", "content", "head", "work")
+
+    def __init__(self, head: Head, content: bytes, connection: Responder) -> None:
+        self.head = head
+        self.content = content
+        self.connection = connection
+        self.work: Work | None = None
+
+
+class Response:
+    """A response whose content is known.
+
+    kind: (status code, Content-Type value); a Content-Type of b"" leaves the field out.
+    content: all of it; left out on the wire for HEAD, and for a status that has none (204, 304).
+    fields: further header fields as complete lines, each ended by CRLF. Content-Length, Transfer-Encoding,
+        Connection and Date are the encoder's and never stand here.
+    """
+
+    __slots__ = ("content", "fields", "kind")
+
+    def __init__(self, kind: tuple[int, bytes], content: bytes, fields: bytes = b"") -> None:
+        self.kind = kind
+        self.content = content
+        self.fields = fields
+
+
+class Responder(Protocol):
+    """The connection, as those who answer a request see it.
+
+    Every call names its request: a call for one that has been answered, or whose peer has gone, does nothing.
+    All of it on the event loop's thread.
+    """
+
+    def send_response(self, request: Request, response: Response) -> None:
+        """Write all of `response`; the exchange is over."""
+        ...
+
+    def send_head(self, request: Request, response: Response) -> None:
+        """Write status line and header section of a response whose content follows in chunks."""
+        ...
+
+    def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
+        """Write pieces of content, each at least 1 byte. Only after `send_head`."""
+        ...
+
+    def send_end(self, request: Request) -> None:
+        """The content is complete; the exchange is over."""
+        ...
+
+    def abort(self, request: Request) -> None:
+        """Close in such a way that the peer sees an incomplete message (RFC 9112 section 8)."""
+        ...
+
+    def can_write(self, request: Request) -> bool:
+        """Whether the peer keeps up; if not, `Work.on_writable` says when it does again."""
+        ...
+
+
+class Work(Protocol):
+    """What is being done for a request, as the connection sees it."""
+
+    def on_disconnect(self) -> None:
+        """The peer has gone: nothing can be answered any more."""
+        ...
+
+    def on_writable(self) -> None:
+        """The peer has read what was written; more may be sent."""
+        ...
+
+
+class Route:
+    """What the router found for a head.
+
+    answer: called with the complete request; answers it now or later through request.connection.
+    is_refusal: no content is wanted: the answer is an error whatever the content may be.
+    """
+
+    __slots__ = ("answer", "is_refusal")
+
+    def __init__(self, answer: Callable[[Request], None], *, is_refusal: bool = False) -> None:
+        self.answer = answer
+        self.is_refusal = is_refusal
+
+
+def error_response(status: int, message: object, fields: bytes = b"") -> Response:
+    """The JSON error body every refusal and failure has: {"error": message}."""
+    return Response((status, JSON), encode_error(message), fields)
+
+
+def encode_error(message: object) -> bytes:
+    """{"error": message} as JSON. message: any value JSON can hold."""
+    return orjson.dumps({"error": message}, option=orjson.OPT_NON_STR_KEYS)

@@ -1,0 +1,1 @@
+"""Payload to result: the user's model, loaded and run. Knows no HTTP."""

@@ -1,0 +1,130 @@
+"""At start: config.yaml's paths and variables put in place, model.py imported, `Model(...)` made, `load()` called.
+
+Runs on the thread that later runs `predict`. Called by `runtime.py`, which retries `load` and awaits an async one.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from fastserve.config import did_you_mean
+from fastserve.errors import SetupError
+from fastserve.model.arguments import check_no_manifest, make_arguments
+from fastserve.model.directory import ModelDirectory
+
+_logger: Final = logging.getLogger("fastserve")
+
+
+def prepare_process(directory: ModelDirectory) -> None:
+    """Working directory, environment variables and `sys.path` as Truss's container has them.
+
+    For the whole process, so before anything of the model is imported. Raises SetupError for a package directory that
+    is not there.
+    """
+    config = directory.config
+    os.environ.update(config["environment_variables"])  # before the import, which may read them
+    os.chdir(directory.path)
+    sys.path.insert(0, str(directory.path))
+    bundled = directory.path / config["bundled_packages_dir"]
+    if bundled.is_dir():
+        sys.path.append(str(bundled))
+    for name in config["external_package_dirs"]:
+        package_dir = (directory.path / str(name)).resolve()
+        if not package_dir.is_dir():
+            raise SetupError(f"{directory.where('external_package_dirs')}: {package_dir} is not a directory")
+        sys.path.append(str(package_dir))
+
+
+def make_model(directory: ModelDirectory) -> Any:
+    """Import the model's module and make an object of its class.
+
+    Raises SetupError if file or class are missing, else whatever the user's code raises.
+    """
+    check_no_manifest()
+    model_class = _find_class(directory, _import_module(directory))
+    return model_class(**make_arguments(directory, model_class))
+
+
+def find_load(model: Any) -> Callable[[], Any] | None:
+    """The model's `load`, if it has one."""
+    load: Callable[[], Any] | None = getattr(model, "load", None)
+    return load if callable(load) else None
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function)
+
+
+def _import_module(directory: ModelDirectory) -> ModuleType:
+    """model/model.py as `model.model`, a real submodule: it can be pickled and can import relatively.
+
+    (Truss imports it under its bare name and outside `sys.modules`, which breaks pickling and dataclasses.)
+    """
+    config = directory.config
+    folder = Path(config["model_module_dir"])
+    file = (directory.path / folder / config["model_class_filename"]).resolve()
+    if not file.is_file():
+        raise SetupError(f"{file}: no such file; {_where_to_write(directory, file)}")
+    _logger.info("Loading truss model from file.")
+    package = _package_name(directory.path / folder, folder)
+    name = f"{package}.{file.stem}" if package else file.stem
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise SetupError(f"{file}: not a Python file; {_where_to_write(directory, file)}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _where_to_write(directory: ModelDirectory, file: Path) -> str:
+    near = did_you_mean(file.name, [f.name for f in file.parent.glob("*.py")] if file.parent.is_dir() else [])
+    return f"write a class {directory.config['model_class_name']} there, or set model_class_filename{near}"
+
+
+def _package_name(path: Path, folder: Path) -> str:
+    """The name under which the model's directory can be imported; "" for the root of the model directory itself.
+
+    Its own path where that is free, so that `from model.other import x` finds the same package.
+    """
+    if path.resolve() == Path.cwd():
+        return ""
+    name = ".".join(folder.parts) if not folder.is_absolute() else folder.name
+    try:
+        package = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name + ".").startswith(error.name + "."):
+            raise  # from the package's own __init__.py
+        package = None
+    if package is not None and str(path.resolve()) in [
+        str(Path(p).resolve()) for p in getattr(package, "__path__", [])
+    ]:
+        return name
+    name = f"fastserve_{path.name}"  # the name is taken by something else, or cannot be one
+    standing_in = ModuleType(name)
+    standing_in.__path__ = [str(path)]
+    sys.modules[name] = standing_in
+    return name
+
+
+def _find_class(directory: ModelDirectory, module: ModuleType) -> type:
+    name = directory.config["model_class_name"]
+    found = getattr(module, name, None)
+    if not isinstance(found, type):
+        classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
+        hint = did_you_mean(name, classes) or (f" (it has {', '.join(classes)})" if classes else "")
+        raise SetupError(f"{module.__file__}: no class {name}{hint}; set model_class_name, or write `class {name}:`")
+    return found

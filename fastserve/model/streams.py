@@ -1,0 +1,247 @@
+"""Generator to chunks: run ahead of the reader up to a bound in bytes, closed when the reader leaves.
+
+`Stream` is the buffer between the one who produces (a worker thread, or a coroutine on the loop) and the one who
+takes (the loop). Produced bytes are counted by the producer alone and taken bytes by the loop alone: no lock is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import Any, Final, Protocol
+
+from fastserve.errors import ResultError
+
+# A stream may always have this much unread, however full all streams together are: none starves at nothing.
+FREE_BYTES: Final = 64 * 1024
+# Most that is taken for one write; the next follows when the peer has read it.
+TAKE_BYTES: Final = 1024 * 1024
+# An async generator that never waits holds the loop; it lets others have a turn after this long.
+TURN_S: Final = 0.001
+
+
+class Reader(Protocol):
+    """Who takes from a stream. Called on the loop's thread."""
+
+    def on_chunks(self, stream: Stream) -> None:
+        """There are chunks to take, or the stream has ended (`is_done`)."""
+        ...
+
+
+class StreamBudget:
+    """Unread bytes that one stream and all streams together may hold. `used` belongs to the loop's thread."""
+
+    __slots__ = ("all_bytes", "each_bytes", "used")
+
+    def __init__(self, each_bytes: int, all_bytes: int) -> None:
+        self.each_bytes = each_bytes
+        self.all_bytes = all_bytes
+        self.used = 0
+
+
+class Stream:
+    """Chunks of one generator's output on their way to one reader.
+
+    is_done: nothing more will be put; error then says whether the generator failed.
+    is_cancelled: the reader has gone: the producer stops at its next chunk.
+    """
+
+    __slots__ = (
+        "_accounted",
+        "_budget",
+        "_chunks",
+        "_is_announced",
+        "_produced",
+        "_reader",
+        "_room",
+        "_taken",
+        "_tell",
+        "error",
+        "is_cancelled",
+        "is_done",
+    )
+
+    def __init__(self, reader: Reader, budget: StreamBudget, tell: Callable[[Stream], None]) -> None:
+        """tell: has `on_loop` called on the loop's thread; called from the producer's."""
+        self._reader = reader
+        self._budget = budget
+        self._tell = tell
+        self._chunks: deque[bytes] = deque()
+        self._produced = 0  # bytes; written by the producer alone
+        self._taken = 0  # bytes; written by the loop alone
+        self._accounted = 0  # of these, what is counted in budget.used
+        self._is_announced = False
+        self._room: Callable[[], object] | None = None  # wakes a producer that waits for room
+        self.error: BaseException | None = None
+        self.is_done = False
+        self.is_cancelled = False
+
+    # --- the producer's side ---
+
+    def put(self, chunk: Any) -> bool:
+        """Add one chunk: text (sent as UTF-8) or bytes; an empty one is dropped.
+
+        Returns whether there is room for more. Raises ResultError for anything else.
+        """
+        if type(chunk) is not bytes:
+            chunk = _as_bytes(chunk)
+        if chunk:
+            self._chunks.append(chunk)
+            self._produced += len(chunk)
+            if not self._is_announced:
+                self.announce()
+        return self.has_room()
+
+    def has_room(self) -> bool:
+        unread = self._produced - self._taken
+        if unread < FREE_BYTES:
+            return True
+        return unread < self._budget.each_bytes and self._budget.used < self._budget.all_bytes
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more comes."""
+        self.error = error
+        self.is_done = True
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell the reader, once for all that is there when it looks."""
+        self._is_announced = True
+        self._tell(self)
+
+    def wait_for_room(self) -> None:
+        """Block this (worker) thread until there is room or the reader has gone."""
+        room = threading.Event()
+        self._room = room.set
+        if not self.has_room() and not self.is_cancelled:  # looked at anew: the reader may have taken meanwhile
+            room.wait()
+        self._room = None
+
+    async def wait_for_room_on_loop(self) -> None:
+        """The same for a producer on the loop."""
+        room = asyncio.Event()
+        self._room = room.set
+        if not self.has_room() and not self.is_cancelled:
+            await room.wait()
+        self._room = None
+
+    # --- the loop's side ---
+
+    def on_loop(self) -> None:
+        self._is_announced = False
+        self._account()
+        self._reader.on_chunks(self)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._chunks
+
+    def take(self) -> list[bytes]:
+        """The chunks that are there, up to about TAKE_BYTES; they are the reader's now."""
+        chunks = self._chunks
+        taken: list[bytes] = []
+        size = 0
+        while chunks and size < TAKE_BYTES:
+            chunk = chunks.popleft()
+            size += len(chunk)
+            taken.append(chunk)
+        self._taken += size
+        self._account()
+        self._wake_producer()
+        return taken
+
+    def cancel(self) -> None:
+        """The reader has gone: what is unread is dropped, the producer stops at its next chunk."""
+        self.is_cancelled = True
+        self._taken = self._produced
+        self._chunks.clear()
+        self._account()
+        self._wake_producer()
+
+    def _account(self) -> None:
+        unread = 0 if self.is_cancelled else self._produced - self._taken
+        self._budget.used += unread - self._accounted
+        self._accounted = unread
+
+    def _wake_producer(self) -> None:
+        room = self._room
+        if room is not None and (self.is_cancelled or self.has_room()):
+            room()
+
+
+def _as_bytes(chunk: Any) -> bytes:
+    if isinstance(chunk, str):
+        try:
+            return chunk.encode()
+        except UnicodeEncodeError as error:
+            raise ResultError(f"a chunk holds text that is not Unicode: {error}") from None
+    if isinstance(chunk, (bytes, bytearray, memoryview)):
+        return bytes(chunk)
+    raise ResultError(f"a generator must yield text or bytes, not {type(chunk).__name__}")
+
+
+def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
+    """Run `generator` into `stream` to its end. Blocks; on a worker thread. Never raises."""
+    error: BaseException | None = None
+    try:
+        try:
+            for chunk in generator:
+                if stream.is_cancelled:
+                    break
+                if not stream.put(chunk):
+                    stream.wait_for_room()
+        finally:
+            generator.close()
+    except BaseException as raised:  # noqa: BLE001 - user code may raise anything; the reader is told
+        error = raised
+    stream.end(error)
+
+
+async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None]) -> None:
+    """Run `generator` into `stream` to its end, on the loop. Raises only CancelledError."""
+    loop = asyncio.get_running_loop()
+    error: BaseException | None = None
+    turn_ends = 0.0  # the first chunk goes out at once
+    try:
+        try:
+            async for chunk in generator:
+                if stream.is_cancelled:
+                    break
+                if not stream.put(chunk):
+                    await stream.wait_for_room_on_loop()
+                if loop.time() > turn_ends:
+                    await asyncio.sleep(0)
+                    turn_ends = loop.time() + TURN_S
+        finally:
+            await generator.aclose()
+    except asyncio.CancelledError as raised:
+        stream.end(raised)
+        raise
+    except BaseException as raised:  # noqa: BLE001
+        error = raised
+    stream.end(error)
+
+
+def gather(generator: Generator[Any, None, None]) -> str:
+    """All of `generator`'s output as one text, for a client that accepts only JSON."""
+    try:
+        return _join([_as_bytes(chunk) for chunk in generator])
+    finally:
+        generator.close()
+
+
+async def gather_on_loop(generator: AsyncGenerator[Any, None]) -> str:
+    """The same for an async generator."""
+    try:
+        return _join([_as_bytes(chunk) async for chunk in generator])
+    finally:
+        await generator.aclose()
+
+
+def _join(chunks: list[bytes]) -> str:
+    try:
+        return b"".join(chunks).decode()
+    except UnicodeDecodeError as error:
+        raise ResultError(f"a stream that is not UTF-8 cannot become a JSON string: {error}") from None

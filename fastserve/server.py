@@ -1,0 +1,187 @@
+"""The one file that joins the rooms: bind, load, accept, drain, stop.
+
+Called by `cli.py` with a directory and a config that are good.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Final
+
+import uvloop
+
+from fastserve.codec import encode_json
+from fastserve.config import Config
+from fastserve.endpoints.predict import PredictEndpoint
+from fastserve.endpoints.probes import Readiness, answer_liveness
+from fastserve.endpoints.router import Router
+from fastserve.errors import LoadError, ModelError, SetupError
+from fastserve.http11.connection import Connection, Listener
+from fastserve.http11.deadlines import TICK_S
+from fastserve.lifecycle import Lifecycle, State
+from fastserve.logs import trimmed
+from fastserve.model.directory import ModelDirectory
+from fastserve.model.loader import prepare_process
+from fastserve.model.runtime import Runtime
+
+_logger: Final = logging.getLogger("fastserve")
+
+# uvicorn's and Truss's: a burst of new connections waits in the kernel instead of being refused.
+BACKLOG: Final = 2048
+# What is left of tasks when the server stops has this long to end.
+CANCEL_S: Final = 1.0
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
+
+
+def run(directory: ModelDirectory, config: Config) -> int:
+    """Serve until a signal or a failed load. Returns the process's exit status.
+
+    Raises SetupError if the address cannot be listened on, or the model's directory turns out to be wrong.
+    """
+    sys.setswitchinterval(config.switch_interval_s)
+    prepare_process(directory)
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        server = Server(loop, directory, config)
+        status = loop.run_until_complete(server.serve())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+    if not server.has_ended_threads:
+        _exit_now(status)  # a thread is stuck in user code; only the end of the process ends it
+    return status
+
+
+class Server:
+    """One model behind one listening socket."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config) -> None:
+        self._loop = loop
+        self._directory = directory
+        self._config = config
+        self._lifecycle = Lifecycle()
+        self._runtime = Runtime(loop, directory, config, encode_json)
+        predict = PredictEndpoint(self._runtime, self._lifecycle, loop, str(directory.path), config)
+        router = Router(predict.answer, answer_liveness, Readiness(self._lifecycle).answer)
+        self._listener = Listener(loop, config, router.route)
+        self._stopping = asyncio.Event()
+        self._status = EXIT_OK
+        self._failure: SetupError | None = None
+        self.has_ended_threads = True
+
+    async def serve(self) -> int:
+        """Listen, load, serve, drain. Returns the exit status; raises SetupError."""
+        acceptor = await self._listen()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        self._tick()
+        loading = self._loop.create_task(self._load())
+        try:
+            await self._stopping.wait()
+            await self._drain(acceptor)
+        finally:
+            loading.cancel()
+            await self._stop()
+        if self._failure is not None:
+            raise self._failure
+        return self._status
+
+    async def _listen(self) -> asyncio.AbstractServer:
+        host, port = self._config.host, self._config.port
+        try:
+            acceptor = await self._loop.create_server(lambda: Connection(self._listener), host, port, backlog=BACKLOG)
+        except OSError as error:
+            raise SetupError(
+                f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port"
+            ) from None
+        for tcp in acceptor.sockets:
+            address, bound = tcp.getsockname()[:2]
+            shown = f"[{address}]" if ":" in address else address
+            _logger.info("listening on http://%s:%d", shown, bound)
+        return acceptor
+
+    def _tick(self) -> None:
+        self._listener.encoder.refresh(time.time())
+        self._listener.deadlines.tick(self._loop.time())
+        self._loop.call_later(TICK_S, self._tick)
+
+    async def _load(self) -> None:
+        began = time.monotonic()
+        try:
+            await self._runtime.load()
+        except LoadError as error:
+            _logger.error("Exception while loading model", exc_info=trimmed(_cause(error), str(self._directory.path)))
+            self._stop_with(EXIT_FAILED)
+        except ModelError as error:
+            self._failure = SetupError(str(error))
+            self._stop_with(EXIT_FAILED)
+        except SetupError as error:
+            self._failure = error
+            self._stop_with(EXIT_FAILED)
+        else:
+            # What has been loaded lives as long as the process: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            if self._lifecycle.state is State.STARTING:
+                self._lifecycle.move_to(State.READY)
+                _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
+
+    def _on_signal(self, number: int) -> None:
+        if self._stopping.is_set():
+            if number == signal.SIGINT:
+                _logger.warning("interrupted again: ending at once")
+                _exit_now(EXIT_INTERRUPTED)
+            return
+        in_flight = self._runtime.in_flight
+        _logger.info("%s: draining, %d requests in flight", signal.Signals(number).name, in_flight)
+        self._stop_with(EXIT_OK)
+
+    def _stop_with(self, status: int) -> None:
+        self._status = status
+        self._stopping.set()
+
+    async def _drain(self, acceptor: asyncio.AbstractServer) -> None:
+        """No new connections; finish what is in flight, within the time given."""
+        self._lifecycle.move_to(State.DRAINING)
+        acceptor.close()
+        self._listener.drain()
+        try:
+            await asyncio.wait_for(self._wait_idle(), self._config.graceful_timeout_s)
+        except asyncio.TimeoutError:
+            _logger.warning("still in flight after %g s: aborted", self._config.graceful_timeout_s)
+
+    async def _wait_idle(self) -> None:
+        await self._listener.wait_closed()
+        await self._runtime.wait_idle()
+
+    async def _stop(self) -> None:
+        self._lifecycle.move_to(State.STOPPED)
+        self._listener.abort()
+        self.has_ended_threads = await self._runtime.stop()
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # what user code started and left
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=CANCEL_S)
+
+
+def _cause(error: LoadError) -> BaseException:
+    return error.__cause__ or error
+
+
+def _exit_now(status: int) -> None:
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
