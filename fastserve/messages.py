@@ -28,6 +28,7 @@ class Head:
     is_http10: an HTTP/1.0 peer: no chunked transfer coding, no interim responses.
     keep_alive: the peer lets the connection persist (RFC 9112 section 9.3).
     expects_continue: the peer waits for 100 (Continue) before it sends the content (RFC 9110 section 10.1.1).
+    is_plain: nothing of it bears on how a response is written: not HEAD, not HTTP/1.0, the connection persists.
     route: what answers it, filled in once by the router.
     """
 
@@ -36,6 +37,7 @@ class Head:
         "expects_continue",
         "fields",
         "is_http10",
+        "is_plain",
         "keep_alive",
         "message_size",
         "method",
@@ -68,6 +70,7 @@ class Head:
         self.is_http10 = is_http10
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
+        self.is_plain = keep_alive and not is_http10 and method != b"HEAD"
         self.route: Route | None = None
 
 
@@ -110,6 +113,10 @@ class Responder(Protocol):
     Every call names its request: a call for one that has been answered, or whose peer has gone, does nothing.
     All of it on the event loop's thread.
     """
+
+    def send_json(self, request: Request, content: bytes) -> None:
+        """Write a 200 (OK) with JSON as content, what nearly every answer is; the exchange is over."""
+        ...
 
     def send_response(self, request: Request, response: Response) -> None:
         """Write all of `response`; the exchange is over."""

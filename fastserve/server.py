@@ -73,7 +73,7 @@ class Server:
         self._lifecycle = Lifecycle()
         self._runtime = Runtime(loop, directory, config, encode_json)
         predict = PredictEndpoint(self._runtime, self._lifecycle, loop, str(directory.path), config)
-        router = Router(predict.answer, answer_liveness, Readiness(self._lifecycle).answer)
+        router = Router(predict.route, answer_liveness, Readiness(self._lifecycle).answer)
         self._listener = Listener(loop, config, router.route)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK

@@ -12,6 +12,8 @@ from fastserve.endpoints.failures import FROM_CLIENT, truss_error
 from fastserve.messages import Head, Request, Response, Route
 
 Answer = Callable[[Request], None]
+Finder = Callable[[Head], Route]
+Methods = dict[bytes, Finder]
 
 _MODELS: Final = b"/v1/models/"  # then any one segment: the name of the model is not looked at, as in Truss
 _PREDICT_SUFFIXES: Final = (b":predict", b":predict_binary")
@@ -22,15 +24,16 @@ PREDICT: Final = (b"/predict", b"/invocations")
 
 
 class Router:
-    """The routes of one server."""
+    """The routes of one server: path to method to what finds the route of a head there."""
 
-    def __init__(self, predict: Answer, liveness: Answer, readiness: Answer) -> None:
-        probe = Route(readiness)
-        self._predict = {b"POST": Route(predict)}
-        self._readiness = {b"GET": probe, b"HEAD": probe}
-        alive = Route(liveness)
-        self._paths: dict[bytes, dict[bytes, Route]] = {
-            **{path: {b"GET": alive, b"HEAD": alive} for path in LIVENESS},
+    def __init__(self, predict: Finder, liveness: Answer, readiness: Answer) -> None:
+        probe, alive = Route(readiness), Route(liveness)
+        self._readiness: Methods = dict.fromkeys((b"GET", b"HEAD"), lambda head: probe)
+        self._predict: Methods = {b"POST": predict}
+        # Truss: GET of a predict path is readiness too; its own command line waits on that.
+        self._of_predict_path: Methods = {**self._readiness, **self._predict}
+        self._paths: dict[bytes, Methods] = {
+            **dict.fromkeys(LIVENESS, dict.fromkeys((b"GET", b"HEAD"), lambda head: alive)),
             **dict.fromkeys(READINESS, self._readiness),
             **dict.fromkeys(PREDICT, self._predict),
         }
@@ -44,21 +47,20 @@ class Router:
             if head.path == b"*":  # OPTIONS *: the server as a whole (RFC 9110 section 9.3.7)
                 return _options({b"GET", b"HEAD", b"POST"}, 200)
             return _refuse(truss_error(404, FROM_CLIENT, "Not Found"))
-        found = methods.get(head.method)
-        if found is not None:
-            return found
+        find = methods.get(head.method)
+        if find is not None:
+            return find(head)
         if head.method == b"OPTIONS":
             return _options(set(methods), 204)
         return _refuse(truss_error(405, FROM_CLIENT, "Method Not Allowed", _allow(set(methods))))
 
-    def _methods_of_model(self, rest: bytes) -> dict[bytes, Route] | None:
+    def _methods_of_model(self, rest: bytes) -> Methods | None:
         name, slash, verb = rest.partition(b"/")
         if not name:
             return None
         if slash:
             return self._readiness if verb == b"loaded" else None
-        # Truss: GET of a predict path is readiness too; its own command line waits on that.
-        return {**self._readiness, **self._predict} if name.endswith(_PREDICT_SUFFIXES) else self._readiness
+        return self._of_predict_path if name.endswith(_PREDICT_SUFFIXES) else self._readiness
 
 
 def _allow(methods: set[bytes]) -> bytes:

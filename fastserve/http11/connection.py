@@ -22,11 +22,11 @@ from fastserve.http11.content import (
     content_for,
 )
 from fastserve.http11.deadlines import TICK_S, Deadlines
-from fastserve.http11.encoder import CONTINUE, LAST_CHUNK, Encoder, encode_chunks
+from fastserve.http11.encoder import CONTINUE, JOIN_BYTES, LAST_CHUNK, Encoder, encode_chunks
 from fastserve.http11.flow import Flow
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
-from fastserve.messages import Head, Request, Response, Route, error_response
+from fastserve.messages import JSON, Head, Request, Response, Route, error_response
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
 # the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.
@@ -159,9 +159,10 @@ class Connection(asyncio.Protocol):
         """The peer sends no more. What it asked in full is still answered (RFC 9112 section 9.6)."""
         self._peer_sent_eof = True
         if self._phase in (Phase.RUNNING, Phase.SENDING) or (self._phase is Phase.IDLE and self._unread):
-            return True  # keep our side open
-        self._close()
-        return True
+            self._will_close = not self._unread  # else what is pipelined comes first
+        else:
+            self._close()
+        return True  # keep our side open
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._phase is not Phase.CLOSED:
@@ -186,6 +187,18 @@ class Connection(asyncio.Protocol):
             self._flow.resume_reading()
 
     # --- called by those who answer requests (messages.Responder) ---
+
+    def send_json(self, request: Request, content: bytes) -> None:
+        if request is not self._request:
+            return
+        if self._will_close or not request.head.is_plain or len(content) > JOIN_BYTES:
+            self.send_response(request, Response((200, JSON), content))
+            return
+        self._transport.write(b"%b%d\r\n\r\n%b" % (self._listener.encoder.ok_json, len(content), content))
+        self._request = None
+        self._move_to(Phase.IDLE)
+        if self._unread:
+            self._advance()
 
     def send_response(self, request: Request, response: Response) -> None:
         if request is not self._request:
@@ -326,6 +339,8 @@ class Connection(asyncio.Protocol):
         self._early = None
         section = unread[:end]
         self._unread = unread[end:]
+        if self._peer_sent_eof and not self._unread:
+            self._will_close = True
         if section != self._head.section:
             self._head = parse_head(section, self._listener.config)
             self._head.route = self._listener.route(self._head)
@@ -409,12 +424,7 @@ class Connection(asyncio.Protocol):
 
     def _connection_field(self, head: Head) -> bytes:
         """The Connection field of the response to `head`; settles whether an exchange may follow it."""
-        if (
-            self._will_close
-            or not head.keep_alive
-            or self._listener.is_draining
-            or (self._peer_sent_eof and not self._unread)
-        ):
+        if self._will_close or not head.keep_alive:
             self._will_close = True
             return _CONNECTION_CLOSE
         return _CONNECTION_KEEP_ALIVE if head.is_http10 else b""

@@ -11,7 +11,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from fastserve.messages import Response
+from fastserve.messages import JSON, Response
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -23,12 +23,16 @@ JOIN_BYTES: Final = 64 * 1024
 
 
 class Encoder:
-    """Encodes responses; one for all connections, since only the second of the day varies."""
+    """Encodes responses; one for all connections, since only the second of the day varies.
 
-    __slots__ = ("_date", "_heads", "_second")
+    ok_json: the head of a 200 with JSON content up to the value of Content-Length, its last field.
+    """
+
+    __slots__ = ("_date", "_heads", "_second", "ok_json")
 
     def __init__(self) -> None:
         self._second = -1
+        self.ok_json = b""
         self._date = b""
         self._heads: dict[tuple[int, bytes], bytes] = {}
         self.refresh(time.time())
@@ -39,6 +43,7 @@ class Encoder:
             self._second = int(now)
             self._date = b"Date: %b\r\n" % formatdate(now, usegmt=True).encode()
             self._heads.clear()
+            self.ok_json = self._encode_head((200, JSON)) + b"Content-Length: "
 
     def encode_response(self, response: Response, connection: bytes, *, is_head: bool) -> list[bytes]:
         """The whole of `response` as one or two pieces.

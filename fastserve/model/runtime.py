@@ -54,7 +54,7 @@ class Runtime:
         self._hall = Hall(loop, budget, encode, self._finish)
         self._predict_workers = Workers("fastserve-predict")
         self._side_workers = Workers("fastserve-side")
-        self._first_step: Step | None = None  # set by load
+        self._start: Callable[[Job], None]  # the first step's; set by load
         self._needs_context = False  # some step runs on a thread
         self.in_flight = 0
         self._idle: asyncio.Future[None] | None = None  # awaited by wait_idle
@@ -73,14 +73,11 @@ class Runtime:
         self._lay_out(contract)
 
     def submit(self, job: Job) -> None:
-        """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over."""
-        step = self._first_step
-        assert step is not None, "submitted before the model was loaded"
+        """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. Only after `load`."""
         self.in_flight += 1
-        job.step = step
         if self._needs_context:
             job.context = copy_context()
-        step.start(job)
+        self._start(job)
 
     async def stop(self) -> bool:
         """End tasks and threads. Returns False if a thread is stuck in user code and cannot be ended."""
@@ -150,7 +147,8 @@ class Runtime:
                 is_predict = method is contract.predict
                 workers = self._predict_workers if is_predict else self._side_workers
                 step = self._make_step(method, workers, step, predict_slots if is_predict else None)
-        self._first_step = step
+        assert step is not None
+        self._start = step.start
         if contract.predict.kind in _ON_LOOP:
             self._predict_workers.start(min(self._slot_count, MAX_STREAM_THREADS))
         else:

@@ -7,6 +7,7 @@ Made by `runtime.py` once, at start; decided then: where each step runs, what fo
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from types import AsyncGeneratorType, GeneratorType
@@ -26,46 +27,37 @@ class Job:
 
     value: the payload; then what the latest step returned; at last what `Hall.encode` made of the result.
     error: what user code raised, or a ModelError; None if all went well.
-    wants_whole: a generator's output is gathered into one text instead of streamed.
+    context: that of the request, copied: what user code sets in it is seen by this job's later steps alone.
     stream: the result is a generator, and this is its output.
     is_cancelled: nobody waits any more: no further step is begun.
     """
 
-    __slots__ = ("context", "error", "is_cancelled", "step", "stream", "value", "wants_whole")
+    __slots__ = ("context", "error", "is_cancelled", "stream", "value")
 
-    def __init__(self, payload: Any, *, wants_whole: bool = False) -> None:
+    def __init__(self, payload: Any) -> None:
         self.value = payload
-        self.wants_whole = wants_whole
         self.error: BaseException | None = None
         self.context: Context | None = None
-        self.step: Step | None = None
         self.stream: Stream | None = None
         self.is_cancelled = False
 
+    def wants_whole(self) -> bool:
+        """Whether a generator's output is to be gathered into one text instead of streamed. From any thread."""
+        raise NotImplementedError
+
     def on_result(self) -> None:
-        """The job is over: `value` or `error` is there, or its stream has ended. On the loop; overridden."""
+        """The job is over: `value` or `error` is there, or its stream has ended. On the loop."""
         raise NotImplementedError
 
     def on_chunks(self, stream: Stream) -> None:
-        """`stream` has begun, has chunks to take, or has ended. On the loop; overridden."""
+        """`stream` has begun, has chunks to take, or has ended. On the loop."""
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Nobody waits any more. A step that has begun runs to its end, since it may have effects; a generator is
-        closed."""
+        """Nobody waits any more. What has begun runs to its end, since it may have effects; a generator is closed."""
         self.is_cancelled = True
         if self.stream is not None:
             self.stream.cancel()
-
-    def work(self) -> None:
-        """A worker thread takes the job (threads.Job)."""
-        assert self.step is not None
-        self.step.run(self)
-
-    def on_loop(self) -> None:
-        """The job is back on the loop (threads.Arrival)."""
-        assert self.step is not None
-        self.step.arrive(self)
 
 
 class Hall:
@@ -101,35 +93,24 @@ class Hall:
 
 
 class Step:
-    """One method of the model. next: what follows it, None for the last.
+    """One method of the model, and what follows it.
 
-    workers: the threads for whatever of it may block.
+    start: begins this step for a job; on the loop.
+    forward: the same, on a worker thread.
     """
 
-    __slots__ = ("_call", "_hall", "_is_predict", "_workers", "next")
+    __slots__ = ("_call", "_following", "_hall", "_is_predict", "_workers", "forward", "start")
+
+    start: Callable[[Job], None]
+    forward: Callable[[Job], None]
 
     def __init__(self, hall: Hall, method: Method, workers: Workers, following: Step | None) -> None:
+        """workers: the threads for whatever of this method may block."""
         self._hall = hall
         self._call = method.call
         self._is_predict = method.name == "predict"
         self._workers = workers
-        self.next = following
-
-    def start(self, job: Job) -> None:
-        """Begin this step for `job`; on the loop."""
-        raise NotImplementedError
-
-    def forward(self, job: Job) -> None:
-        """Begin this step for `job`; on a worker thread."""
-        raise NotImplementedError
-
-    def run(self, job: Job) -> None:
-        """On one of this step's worker threads."""
-        raise NotImplementedError
-
-    def arrive(self, job: Job) -> None:
-        """`job` came from a worker thread to the loop."""
-        raise NotImplementedError
+        self._following = following
 
     def _check_handed_on(self, value: Any) -> None:
         """A generator's output cannot be post-processed: it would have to be gathered first."""
@@ -138,30 +119,33 @@ class Step:
                 "`predict` returned a generator and the model has a `postprocess`; leave one out"
             )
 
-    def _conclude(self, job: Job, value: Any) -> Any:
-        """The content made of the last step's result, or None if that was a stream, now at its end. On a worker."""
-        kind = type(value)
-        if kind not in _GENERATORS:
-            return self._hall.encode(value)
-        if kind is AsyncGeneratorType:  # its place is the loop; this thread, and so the slot, is held meanwhile
-            return asyncio.run_coroutine_threadsafe(self._conclude_on_loop(job, value), self._hall.loop).result()
-        if job.wants_whole:
-            return self._hall.encode(gather(value))
-        produce(self._hall.open_stream(job, self._hall.completions.put), value)
+    def _stream_on_thread(self, job: Job, generator: Any) -> Any:
+        """Produce the output of the last step's generator to its end; on a worker thread, in the job's context.
+
+        Returns all of it as content if the job wants it whole, else None.
+        """
+        hall = self._hall
+        if type(generator) is AsyncGeneratorType:  # its place is the loop; this thread, and so the slot, is held
+            return asyncio.run_coroutine_threadsafe(self._stream_on_loop(job, generator), hall.loop).result()
+        if job.wants_whole():
+            return hall.encode(gather(generator))
+        produce(hall.open_stream(job, self._tell_from_thread), generator)
         return None
 
-    async def _conclude_on_loop(self, job: Job, value: Any) -> Any:
+    async def _stream_on_loop(self, job: Job, generator: Any) -> Any:
         """The same, on the loop."""
-        kind = type(value)
-        if kind not in _GENERATORS:
-            return self._hall.encode(value)
-        if kind is GeneratorType:
+        hall = self._hall
+        if type(generator) is GeneratorType:
             context = copy_context()
-            return await self._workers.call(lambda: context.run(self._conclude, job, value), self._hall.completions)
-        if job.wants_whole:
-            return self._hall.encode(await gather_on_loop(value))
-        await produce_on_loop(self._hall.open_stream(job, self._tell_on_loop), value)
+            run = functools.partial(context.run, self._stream_on_thread, job, generator)
+            return await self._workers.call(run, hall.completions)
+        if job.wants_whole():
+            return hall.encode(await gather_on_loop(generator))
+        await produce_on_loop(hall.open_stream(job, self._tell_on_loop), generator)
         return None
+
+    def _tell_from_thread(self, stream: Stream) -> None:
+        self._hall.completions.put(Stream.on_loop, stream)
 
     def _tell_on_loop(self, stream: Stream) -> None:
         self._hall.loop.call_soon(stream.on_loop)
@@ -172,34 +156,29 @@ class ThreadStep(Step):
 
     __slots__ = ()
 
-    def start(self, job: Job) -> None:
-        self._workers.put(job)
+    def __init__(self, hall: Hall, method: Method, workers: Workers, following: Step | None) -> None:
+        super().__init__(hall, method, workers, following)
+        self.start = self.forward = functools.partial(workers.put, self._run)  # saves a frame for each request
 
-    def forward(self, job: Job) -> None:
-        self._workers.put(job)
-
-    def run(self, job: Job) -> None:
-        context = job.context
+    def _run(self, job: Job) -> None:
+        """On a worker thread."""
+        hall, following, context = self._hall, self._following, job.context
         assert context is not None
-        following = self.next
         try:
-            if job.is_cancelled:
-                pass
-            elif following is None:
+            if not job.is_cancelled:
                 value = context.run(self._call, job.value)
-                job.value = context.run(self._conclude, job, value)
-            else:
-                job.value = value = context.run(self._call, job.value)
-                self._check_handed_on(value)
-                job.step = following
-                following.forward(job)
-                return
+                if following is not None:
+                    self._check_handed_on(value)
+                    job.value = value
+                    following.forward(job)
+                    return
+                if type(value) in _GENERATORS:
+                    job.value = context.run(self._stream_on_thread, job, value)
+                else:
+                    job.value = hall.encode(value)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; endpoints/failures.py answers it
             job.error = error
-        self._hall.completions.put(job)
-
-    def arrive(self, job: Job) -> None:
-        self._hall.finish(job)
+        hall.completions.put(hall.finish, job)
 
 
 class LoopStep(Step):
@@ -213,22 +192,17 @@ class LoopStep(Step):
         super().__init__(hall, method, workers, following)
         self._is_awaited = method.kind is Kind.COROUTINE
         self._slots = slots
+        self.start = self._start
+        self.forward = functools.partial(hall.completions.put, self._start)
 
-    def start(self, job: Job) -> None:
+    def _start(self, job: Job) -> None:
         create_task = self._hall.loop.create_task
-        coroutine = self._run_task(job)
+        coroutine = self._run(job)
         task = create_task(coroutine) if job.context is None else job.context.run(create_task, coroutine)
         self._hall.tasks.add(task)
-        task.add_done_callback(self._hall.tasks.discard)
 
-    def forward(self, job: Job) -> None:
-        self._hall.completions.put(job)
-
-    def arrive(self, job: Job) -> None:
-        self.start(job)
-
-    async def _run_task(self, job: Job) -> None:
-        slots, following = self._slots, self.next
+    async def _run(self, job: Job) -> None:
+        hall, slots, following = self._hall, self._slots, self._following
         try:
             if slots is not None and not slots.try_take():
                 await slots.take()
@@ -237,19 +211,23 @@ class LoopStep(Step):
                     value = self._call(job.value)
                     if self._is_awaited:
                         value = await value
-                    if following is None:
-                        job.value = await self._conclude_on_loop(job, value)
-                    else:
+                    if following is not None:
                         self._check_handed_on(value)
                         job.value = value
+                    elif type(value) in _GENERATORS:
+                        job.value = await self._stream_on_loop(job, value)
+                    else:
+                        job.value = hall.encode(value)
             finally:
                 if slots is not None:
                     slots.release()
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
             job.error = error
+        task = asyncio.current_task()
+        if task is not None:
+            hall.tasks.discard(task)
         if following is None or job.error is not None or job.is_cancelled:
-            self._hall.finish(job)
+            hall.finish(job)
         else:
-            job.step = following
             job.context = copy_context()  # what this step set is seen by the next
             following.start(job)

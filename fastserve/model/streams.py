@@ -1,7 +1,7 @@
 """Generator to chunks: run ahead of the reader up to a bound in bytes, closed when the reader leaves.
 
 `Stream` is the buffer between the one who produces (a worker thread, or a coroutine on the loop) and the one who
-takes (the loop). Produced bytes are counted by the producer alone and taken bytes by the loop alone: no lock is needed.
+takes (the loop). Produced bytes are counted by the producer alone and taken bytes by the loop alone: no lock.
 """
 
 from __future__ import annotations

@@ -10,22 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 # How long a worker that was told to stop may take to leave the user's code.
 STOP_S: Final = 0.2
-
-
-class Job(Protocol):
-    """What workers take. `work` runs on a worker thread and never raises."""
-
-    def work(self) -> None: ...
-
-
-class Arrival(Protocol):
-    """What completions carry. `on_loop` runs on the loop's thread and never raises."""
-
-    def on_loop(self) -> None: ...
 
 
 class Completions:
@@ -39,12 +29,12 @@ class Completions:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._arrived: deque[Arrival] = deque()
+        self._arrived: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._is_pending = False
 
-    def put(self, arrival: Arrival) -> None:
-        """Have `arrival.on_loop()` called on the loop. From any thread."""
-        self._arrived.append(arrival)
+    def put(self, function: Callable[[T], None], argument: T) -> None:
+        """Have `function(argument)`, which never raises, called on the loop. From any thread."""
+        self._arrived.append((function, argument))
         if not self._is_pending:
             self._is_pending = True
             self._wake()
@@ -61,7 +51,8 @@ class Completions:
         arrived = self._arrived
         # Only what is there now: a stream that produces while this runs must not keep the loop from its sockets.
         for _ in range(len(arrived)):
-            arrived.popleft().on_loop()
+            function, argument = arrived.popleft()
+            function(argument)
 
 
 class _Call:
@@ -81,9 +72,9 @@ class _Call:
             self._value = self._function()
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             self._error = error
-        self._completions.put(self)
+        self._completions.put(_Call.settle, self)
 
-    def on_loop(self) -> None:
+    def settle(self) -> None:
         if self.future.done():  # who awaited it was cancelled
             return
         if self._error is None:
@@ -101,7 +92,7 @@ class Workers:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each thread to be woken
         self._is_waking = False
         self._threads: list[threading.Thread] = []
@@ -114,9 +105,9 @@ class Workers:
             self._threads.append(thread)
             thread.start()
 
-    def put(self, job: Job) -> None:
-        """Run `job.work()` on a worker, behind those put before. From any thread."""
-        self._jobs.append(job)
+    def put(self, function: Callable[[T], None], argument: T) -> None:
+        """Run `function(argument)`, which never raises, on a worker, behind those put before. From any thread."""
+        self._jobs.append((function, argument))
         if not self._is_waking:
             self._is_waking = True
             self._tokens.put(None)
@@ -124,7 +115,7 @@ class Workers:
     async def call(self, function: Callable[[], Any], completions: Completions) -> Any:
         """Run `function` on a worker, and return or raise what it does."""
         call = _Call(function, completions)
-        self.put(call)
+        self.put(_Call.work, call)
         return await call.future
 
     def stop(self) -> bool:
@@ -146,11 +137,11 @@ class Workers:
                 return
             while jobs:
                 try:
-                    job = jobs.popleft()
+                    function, argument = jobs.popleft()
                 except IndexError:  # another worker was faster
                     break
                 if jobs and not self._is_waking and len(self._threads) > 1:
                     self._is_waking = True
                     tokens.put(None)
-                job.work()
-                del job  # an idle worker must not keep the last payload alive
+                function(argument)
+                del function, argument  # an idle worker must not keep the last payload alive

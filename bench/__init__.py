@@ -1,0 +1,1 @@
+"""Measurements of fastserve: `python -m bench.load.throughput`, and one script for each other figure."""

@@ -1,0 +1,1 @@
+"""The whole server, loaded over loopback."""

@@ -1,0 +1,134 @@
+"""Requests per second, latency and CPU time per request, as ratios to the floor. python -m bench.load.throughput
+
+The contestants take turns (A B C A B C ...), each pinned to one core with wrk on the other, so that the machine's
+drift falls on all alike. Needs wrk and two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.load.contestant import LOAD_CORE, Contestant, fastserve_command, floor_command, free_port, running
+
+PREDICT = "/v1/models/model:predict"
+SCRIPT = Path(__file__).with_name("wrk.lua")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One run of wrk against one contestant. cpu_us: of the server, per request."""
+
+    rps: float
+    cpu_us: float
+    p50_us: float
+    p99_us: float
+    errors: int
+
+
+def load(contestant: Contestant, connections: int, duration_s: float, *, is_varied: bool) -> Round:
+    """Drive `contestant` for `duration_s`."""
+    before = contestant.cpu_s()
+    command = [
+        "taskset",
+        "-c",
+        str(LOAD_CORE),
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{duration_s:g}s",
+        "-s",
+        str(SCRIPT),
+    ]
+    command += [f"http://127.0.0.1:{contestant.port}{PREDICT}", "--", "varied" if is_varied else "same"]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    measured = json.loads(printed.strip().splitlines()[-1])
+    requests = measured["requests"]
+    return Round(
+        rps=requests / measured["duration_s"],
+        cpu_us=(contestant.cpu_s() - before) / requests * 1e6,
+        p50_us=measured["p50_us"],
+        p99_us=measured["p99_us"],
+        errors=measured["errors"],
+    )
+
+
+def contestants(stack: contextlib.ExitStack) -> list[tuple[Contestant, bool]]:
+    """(contestant, whether every request of its load differs), the floor first. Those told apart by load share a server."""
+
+    def start(name: str, model: str, *flags: str) -> Contestant:
+        port = free_port()
+        return stack.enter_context(running(name, fastserve_command(model, port, *flags), port))
+
+    port = free_port()
+    floor = stack.enter_context(running("floor", floor_command(port), port))
+    sync = start("sync", "echo")
+    varied = Contestant("sync, every head differs", sync._process, sync.port)
+    return [
+        (floor, False),
+        (sync, False),
+        (start("coroutine", "echo_coroutine"), False),
+        (start("pre + predict + post", "echo_steps"), False),
+        (start("sync, 4 slots", "echo", "--concurrency", "4"), False),
+        (varied, True),
+    ]
+
+
+def measure(connections: int, rounds: int, duration_s: float) -> dict[str, list[Round]]:
+    """`rounds` rounds of each contestant at `connections`, interleaved, after one that is thrown away."""
+    results: dict[str, list[Round]] = {}
+    with contextlib.ExitStack() as stack:
+        field = contestants(stack)
+        for turn in range(-1, rounds):
+            for contestant, is_varied in field:
+                measured = load(contestant, connections, 1 if turn < 0 else duration_s, is_varied=is_varied)
+                if turn >= 0:
+                    results.setdefault(contestant.name, []).append(measured)
+    return results
+
+
+def medians(rounds: list[Round]) -> Round:
+    return Round(
+        *(statistics.median(getattr(r, name) for r in rounds) for name in ("rps", "cpu_us", "p50_us", "p99_us")),
+        errors=sum(r.errors for r in rounds),
+    )
+
+
+def show(connections: int, results: dict[str, list[Round]]) -> None:
+    """A table of medians, with the median of the ratios of each round to the floor's in the same round."""
+    print(
+        f"\nc={connections}, medians of {len(results['floor'])} rounds; (xN) is the ratio to the floor in the same round"
+    )
+    print(f"{'':26}{'req/s':>17}{'CPU us/req':>17}{'p50 us':>16}{'p99 us':>16}  errors")
+    floors = results["floor"]
+    for name, rounds in results.items():
+        median = medians(rounds)
+        cells = []
+        for field, width in (("rps", 9), ("cpu_us", 9), ("p50_us", 8), ("p99_us", 8)):
+            ratio = statistics.median(
+                getattr(r, field) / getattr(f, field) for r, f in zip(rounds, floors, strict=True)
+            )
+            cells.append(f"{getattr(median, field):{width},.{0 if field != 'cpu_us' else 1}f} (x{ratio:.2f})")
+        print(f"{name:26}{cells[0]:>17}{cells[1]:>17}{cells[2]:>16}{cells[3]:>16}  {median.errors}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--connections", type=int, nargs="+", default=[64, 1])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="of each round")
+    options = parser.parse_args()
+    print(f"Python {platform.python_version()}, {platform.machine()}, {' '.join(sys.argv[1:]) or 'defaults'}")
+    for connections in options.connections:
+        show(connections, measure(connections, options.rounds, options.seconds))
+
+
+if __name__ == "__main__":
+    main()
