@@ -168,12 +168,12 @@ class Server:
     async def _stop(self) -> None:
         self._lifecycle.move_to(State.STOPPED)
         self._listener.abort()
-        self.has_ended_threads = await self._runtime.stop()
-        others = asyncio.all_tasks() - {asyncio.current_task()}  # what user code started and left
+        others = asyncio.all_tasks() - {asyncio.current_task()}  # the model's, and what user code started and left
         for task in others:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=CANCEL_S)
+        self.has_ended_threads = self._runtime.stop()
 
 
 def _cause(error: LoadError) -> BaseException:

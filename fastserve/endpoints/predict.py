@@ -87,7 +87,7 @@ class Prediction(Job):
     def __init__(self, endpoint: PredictEndpoint, request: Request, payload: Any) -> None:
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
-        self.error = self.context = self.stream = None
+        self.error = self.context = self.stream = self.task = None
         self._reply: StreamReply | None = None
         self.is_cancelled = False
         self._endpoint = endpoint
@@ -110,7 +110,8 @@ class Prediction(Job):
         if self.error is None:
             request.connection.send_json(request, self.value)
         else:
-            request.connection.send_response(request, failure(self.error, self._endpoint.directory))
+            error, self.error = self.error, None  # its traceback holds the frames that hold this
+            request.connection.send_response(request, failure(error, self._endpoint.directory))
 
     def on_chunks(self, stream: Stream) -> None:
         if self._reply is None:

@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
             self.send_response(request, Response((200, JSON), content))
             return
         self._transport.write(b"%b%d\r\n\r\n%b" % (self._listener.encoder.ok_json, len(content), content))
-        self._request = None
+        self._request = request.work = None  # each holds the other: nothing is left to the garbage collector
         self._move_to(Phase.IDLE)
         if self._unread:
             self._advance()
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
     def abort(self, request: Request) -> None:
         if request is not self._request:
             return
-        self._request = None
+        self._request = request.work = None
         if request.head.is_http10 and self._phase is Phase.SENDING:
             # Content that the close ends: only a reset tells the peer that it is not complete.
             self._flow.reset_on_close()
@@ -336,18 +336,18 @@ class Connection(asyncio.Protocol):
         if end < 4:
             self._await_section(unread)
             return False
-        self._early = None
         section = unread[:end]
-        self._unread = unread[end:]
-        if self._peer_sent_eof and not self._unread:
-            self._will_close = True
         if section != self._head.section:
             self._head = parse_head(section, self._listener.config)
             self._head.route = self._listener.route(self._head)
+        self._early = None
         head = self._head
-        if head.content_length == 0:
-            self._run(Request(head, b"", self))
+        if 0 <= head.content_length <= len(unread) - end:  # all of the message is here
+            end += head.content_length
+            self._unread = unread[end:]
+            self._run(Request(head, unread[len(section) : end], self))
             return True
+        self._unread = unread[end:]
         return self._await_content(head)
 
     def _await_section(self, section: bytes) -> None:
@@ -416,6 +416,8 @@ class Connection(asyncio.Protocol):
     def _run(self, request: Request) -> None:
         self._request = request
         self._move_to(Phase.RUNNING)
+        if self._peer_sent_eof and not self._unread:
+            self._will_close = True
         try:
             request.head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
         except Exception:
@@ -430,6 +432,8 @@ class Connection(asyncio.Protocol):
         return _CONNECTION_KEEP_ALIVE if head.is_http10 else b""
 
     def _end_exchange(self) -> None:
+        assert self._request is not None
+        self._request.work = None  # each holds the other
         self._request = None
         if self._will_close:
             self._linger()
@@ -456,15 +460,17 @@ class Connection(asyncio.Protocol):
         """No chunk came for too long: the peer sees an incomplete message, the generator is closed."""
         request = self._request
         assert request is not None
+        work = request.work
         self.abort(request)
-        if request.work is not None:
-            request.work.on_disconnect()
+        if work is not None:
+            work.on_disconnect()
 
     def _drop_request(self) -> None:
         """Tell those at work that nobody waits for the answer any more."""
         request, self._request = self._request, None
         if request is not None and request.work is not None:
-            request.work.on_disconnect()
+            work, request.work = request.work, None
+            work.on_disconnect()
 
     # --- closing ---
 

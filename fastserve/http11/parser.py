@@ -71,9 +71,8 @@ def parse_head(section: bytes, config: Config) -> Head:
     lines = section.count(b"\r\n") - 2
     if lines > config.max_header_fields:
         raise RequestError(431, f"more than {config.max_header_fields} header fields")
-    fields = {name.lower(): value for name, value in sink.items()}
-    # llhttp refuses line folding, so a line less is a name that was repeated; and it keeps trailing white space.
-    if len(fields) != lines or b" \r\n" in section or b"\t\r\n" in section:
+    fields = {name.lower(): value.rstrip() for name, value in sink.items()}  # llhttp keeps trailing white space
+    if len(fields) != lines:  # llhttp refuses line folding, so a line less is a name that was repeated
         fields = _join_repeated(list_fields(section))
     is_http10 = line.is_http10
     _check_host(fields.get(b"host"), is_http10)

@@ -52,8 +52,8 @@ class Runtime:
         self._slot_count = config.predict_concurrency
         budget = StreamBudget(config.stream_buffer_bytes, config.stream_buffers_bytes)
         self._hall = Hall(loop, budget, encode, self._finish)
-        self._predict_workers = Workers("fastserve-predict")
-        self._side_workers = Workers("fastserve-side")
+        self._predict_workers = Workers("fastserve-predict", loop)
+        self._side_workers = Workers("fastserve-side", loop)
         self._start: Callable[[Job], None]  # the first step's; set by load
         self._needs_context = False  # some step runs on a thread
         self.in_flight = 0
@@ -79,11 +79,8 @@ class Runtime:
             job.context = copy_context()
         self._start(job)
 
-    async def stop(self) -> bool:
-        """End tasks and threads. Returns False if a thread is stuck in user code and cannot be ended."""
-        for task in tuple(self._hall.tasks):
-            task.cancel()
-        await asyncio.gather(*self._hall.tasks, return_exceptions=True)
+    def stop(self) -> bool:
+        """End the threads. Returns False if one is stuck in user code and cannot be ended."""
         has_ended = [self._predict_workers.stop(), self._side_workers.stop()]
         return all(has_ended)
 

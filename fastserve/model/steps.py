@@ -32,13 +32,14 @@ class Job:
     is_cancelled: nobody waits any more: no further step is begun.
     """
 
-    __slots__ = ("context", "error", "is_cancelled", "stream", "value")
+    __slots__ = ("context", "error", "is_cancelled", "stream", "task", "value")
 
     def __init__(self, payload: Any) -> None:
         self.value = payload
         self.error: BaseException | None = None
         self.context: Context | None = None
         self.stream: Stream | None = None
+        self.task: asyncio.Task[None] | None = None
         self.is_cancelled = False
 
     def wants_whole(self) -> bool:
@@ -67,7 +68,7 @@ class Hall:
     finish: called on the loop with each job that is over.
     """
 
-    __slots__ = ("budget", "completions", "encode", "finish", "loop", "tasks")
+    __slots__ = ("budget", "completions", "encode", "finish", "loop")
 
     def __init__(
         self,
@@ -81,7 +82,6 @@ class Hall:
         self.budget = budget
         self.encode = encode
         self.finish = finish
-        self.tasks: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 
     def open_stream(self, job: Job, tell: Callable[[Any], None]) -> Stream:
         """A stream for `job`'s output. Announced at once: the reader counts the time to the first chunk from now."""
@@ -158,7 +158,8 @@ class ThreadStep(Step):
 
     def __init__(self, hall: Hall, method: Method, workers: Workers, following: Step | None) -> None:
         super().__init__(hall, method, workers, following)
-        self.start = self.forward = functools.partial(workers.put, self._run)  # saves a frame for each request
+        self.start = functools.partial(workers.put, self._run)  # saves a frame for each request
+        self.forward = functools.partial(workers.put_from_thread, self._run)
 
     def _run(self, job: Job) -> None:
         """On a worker thread."""
@@ -198,8 +199,8 @@ class LoopStep(Step):
     def _start(self, job: Job) -> None:
         create_task = self._hall.loop.create_task
         coroutine = self._run(job)
-        task = create_task(coroutine) if job.context is None else job.context.run(create_task, coroutine)
-        self._hall.tasks.add(task)
+        # The job holds its task, which the loop itself holds only weakly.
+        job.task = create_task(coroutine) if job.context is None else job.context.run(create_task, coroutine)
 
     async def _run(self, job: Job) -> None:
         hall, slots, following = self._hall, self._slots, self._following
@@ -223,9 +224,7 @@ class LoopStep(Step):
                     slots.release()
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
             job.error = error
-        task = asyncio.current_task()
-        if task is not None:
-            hall.tasks.discard(task)
+        job.task = None
         if following is None or job.error is not None or job.is_cancelled:
             hall.finish(job)
         else:

@@ -90,8 +90,9 @@ class Workers:
     jobs one thread does them all while the others sleep; with jobs that block, as many run as there are.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._name = name
+        self._call_soon = loop.call_soon
         self._jobs: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._tokens: SimpleQueue[None] = SimpleQueue()  # one for each thread to be woken
         self._is_waking = False
@@ -106,7 +107,18 @@ class Workers:
             thread.start()
 
     def put(self, function: Callable[[T], None], argument: T) -> None:
-        """Run `function(argument)`, which never raises, on a worker, behind those put before. From any thread."""
+        """Run `function(argument)`, which never raises, on a worker, behind those put before. On the loop.
+
+        A worker is woken when this turn of the loop is over: one that wants the GIL sooner makes each of the turn's
+        other callbacks fight for it (a third of the throughput at 64 connections).
+        """
+        self._jobs.append((function, argument))
+        if not self._is_waking:
+            self._is_waking = True
+            self._call_soon(self._tokens.put, None)
+
+    def put_from_thread(self, function: Callable[[T], None], argument: T) -> None:
+        """The same, on any thread: a worker is woken now."""
         self._jobs.append((function, argument))
         if not self._is_waking:
             self._is_waking = True
