@@ -33,6 +33,7 @@ class _Sink(dict[bytes, bytes]):
     The callbacks that are not wanted are None here, which httptools finds faster than nothing.
     """
 
+    __slots__ = ()
     on_header = dict.__setitem__
     on_url = on_body = on_status = on_message_begin = on_message_complete = None
     on_headers_complete = on_chunk_header = on_chunk_complete = None
