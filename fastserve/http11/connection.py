@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
         "_head",
         "_is_advancing",
         "_listener",
+        "_parsed",
         "_peer_sent_eof",
         "_phase",
         "_request",
@@ -118,7 +119,8 @@ class Connection(asyncio.Protocol):
         self._since = listener.deadlines.now  # when this phase began, within a tick
         self._head = _NO_HEAD  # of the latest request
         self._request: Request | None = None  # the one that is being answered
-        self._unread = b""  # received and not yet parsed
+        self._unread = b""  # what was received; empty once all of it has been parsed
+        self._parsed = 0  # bytes of it that have been
         self._early: EarlyRefusal | None = None  # watches an incomplete header section
         self._content: Content | LargeReceiver | None = None  # while content arrives
         self._peer_sent_eof = False
@@ -137,7 +139,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, received: bytes) -> None:
         phase = self._phase
-        if phase is Phase.IDLE:
+        if phase is Phase.IDLE and not self._unread:
             # A keep-alive client mostly repeats its header section byte for byte. Then the Head is the one it
             # had before: 0.3 us instead of 5 to parse it again (bench/micro/parse.py).
             head = self._head
@@ -149,7 +151,8 @@ class Connection(asyncio.Protocol):
             return
         elif phase is Phase.CLOSED:
             return
-        self._unread = self._unread + received if self._unread else received
+        self._unread = self._unread[self._parsed :] + received if self._unread else received
+        self._parsed = 0
         if phase is Phase.RUNNING or phase is Phase.SENDING:
             self._flow.pause_reading()
         else:
@@ -266,7 +269,7 @@ class Connection(asyncio.Protocol):
         config = self._listener.config
         elapsed = now - self._since - TICK_S  # `_since` may be a tick early; a deadline never is
         phase = self._phase
-        if not self._flow.is_writable and self._flow.stalled_for(now) > config.stall_timeout_s:
+        if self._flow.stalled_for(now) > config.stall_timeout_s:
             self.close_now()
         elif phase is Phase.IDLE:
             if elapsed > config.keep_alive_timeout_s and not self._unread:
@@ -281,10 +284,10 @@ class Connection(asyncio.Protocol):
             if elapsed > config.streaming_read_timeout_s and self._flow.is_writable:
                 self._cut_stream()
         elif phase is Phase.LINGERING:
-            if elapsed > LINGER_S:
+            if self._flow.has_unsent():
+                self._since = now  # the peer is still reading the last response
+            elif elapsed > LINGER_S:
                 self.close_now()
-        elif phase is Phase.CLOSED and elapsed > config.stall_timeout_s:
-            self.close_now()  # closing waits for the peer to read what was written
 
     # --- receiving ---
 
@@ -316,46 +319,60 @@ class Connection(asyncio.Protocol):
 
     def _await_more(self) -> None:
         """Nothing can be parsed for now: read on, unless an answer must be finished or read first."""
-        if self._phase in _RECEIVING and self._flow.is_writable:
-            if self._peer_sent_eof:
-                self._close()
-            else:
-                self._flow.resume_reading()
+        if not self._flow.is_writable or self._phase is Phase.CLOSED:
+            return
+        if self._peer_sent_eof and self._phase in _RECEIVING:
+            self._close()
+        elif not self._unread or self._phase in _RECEIVING:  # a running request's peer is listened to: it may leave
+            self._flow.resume_reading()
 
     def _take_message(self) -> bool:
         """Take one message, or what there is of it. Returns whether there may be another behind it."""
         if self._phase is Phase.CONTENT:
             return self._take_content()
         unread = self._unread
-        if self._phase is Phase.IDLE:
-            if unread.startswith(b"\r\n"):  # one empty line before a request line (RFC 9112 section 2.2)
-                self._unread = unread = unread[2:]
-            if unread in (b"", b"\r"):
+        if self._early is None:  # the very start of a message
+            if unread.startswith(b"\r\n", self._parsed):  # one empty line is skipped (RFC 9112 section 2.2)
+                self._consume(self._parsed + 2)
+                self._begin_section()
+                return True
+            if unread[self._parsed :] == b"\r":  # perhaps the half of one
+                if self._phase is Phase.IDLE:
+                    self._move_to(Phase.HEADER)
                 return False
-        end = unread.find(b"\r\n\r\n") + 4
+        end = unread.find(b"\r\n\r\n", self._parsed) + 4
         if end < 4:
-            self._await_section(unread)
+            self._begin_section()
+            assert self._early is not None
+            self._early.check(unread[self._parsed :], self._listener.config)
             return False
-        section = unread[:end]
+        section = unread[self._parsed : end]
         if section != self._head.section:
             self._head = parse_head(section, self._listener.config)
             self._head.route = self._listener.route(self._head)
         self._early = None
         head = self._head
         if 0 <= head.content_length <= len(unread) - end:  # all of the message is here
-            end += head.content_length
-            self._unread = unread[end:]
-            self._run(Request(head, unread[len(section) : end], self))
+            content = unread[end : end + head.content_length]
+            self._consume(end + head.content_length)
+            self._run(Request(head, content, self))
             return True
-        self._unread = unread[end:]
+        self._consume(end)
         return self._await_content(head)
 
-    def _await_section(self, section: bytes) -> None:
+    def _consume(self, parsed: int) -> None:
+        """The first `parsed` bytes of what is unread have been parsed."""
+        if parsed == len(self._unread):
+            self._unread = b""
+            parsed = 0
+        self._parsed = parsed
+
+    def _begin_section(self) -> None:
+        """A header section has begun and is not complete: its deadline runs, and its bytes are watched."""
         if self._phase is Phase.IDLE:
             self._move_to(Phase.HEADER)
+        if self._early is None:
             self._early = EarlyRefusal()
-        assert self._early is not None
-        self._early.check(section, self._listener.config)
 
     def _await_content(self, head: Head) -> bool:
         assert head.route is not None
@@ -371,7 +388,8 @@ class Connection(asyncio.Protocol):
     def _take_content(self) -> bool:
         content = self._content
         assert content is not None and not isinstance(content, LargeReceiver)
-        received, self._unread = self._unread, b""
+        received = self._unread[self._parsed :]
+        self._consume(len(self._unread))
         behind = content.feed(received)
         if behind is None:
             self._hand_over(content)

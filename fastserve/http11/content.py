@@ -79,6 +79,7 @@ class ChunkedContent:
         self.on_body: Callable[[bytes], None] = self._pieces.append
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(_CHUNKED_HEAD)
+        self._trailer_bytes = 0  # the head's own fields were counted
 
     def on_message_complete(self) -> None:
         self._is_complete = True

@@ -51,13 +51,17 @@ class Flow:
     def stalled_for(self, now: float) -> float:
         """Seconds for which the peer has taken none of the bytes that wait for it. Called by the sweep.
 
-        Nothing is written while `is_writable` is false, so a buffer that does not shrink is not being read.
+        A buffer that is not empty and has not shrunk since the last sweep is not being read.
         """
         unsent = self._transport.get_write_buffer_size()
         if unsent == 0 or unsent < self._seen_unsent or self._seen_unsent == 0:
             self._stalled_since = now
         self._seen_unsent = unsent
         return now - self._stalled_since
+
+    def has_unsent(self) -> bool:
+        """Whether something written has not been sent."""
+        return self._transport.get_write_buffer_size() > 0
 
     def reset_on_close(self) -> None:
         """Make the coming close a TCP reset instead of an orderly end."""

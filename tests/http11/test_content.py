@@ -1,0 +1,108 @@
+"""Chunked content against h11 and against hand-made mistakes; nothing is read past the end of a message."""
+
+from __future__ import annotations
+
+import itertools
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastserve.config import Config
+from fastserve.errors import RequestError
+from fastserve.http11.content import MAX_EXTENSION_BYTES, ChunkedContent
+from tests.support.fakes import Peer
+
+
+def feed(raw: bytes, cuts: list[int], config: Config | None = None) -> tuple[bytes, bytes] | None:
+    """(content, bytes behind the message), or None if it is not complete."""
+    content = ChunkedContent(config or Config())
+    edges = [0, *sorted({c % (len(raw) + 1) for c in cuts}), len(raw)]
+    for position, (start, end) in enumerate(itertools.pairwise(edges)):
+        behind = content.feed(raw[start:end])
+        if behind is not None:
+            return content.take(), behind + b"".join(
+                raw[s:e] for s, e in zip(edges[position + 1 :], edges[position + 2 :], strict=False)
+            )
+    return None
+
+
+def encode(chunks: list[bytes], trailers: list[tuple[str, str]]) -> bytes:
+    """The same content as h11 writes it."""
+    client = h11.Connection(h11.CLIENT)
+    client.send(h11.Request(method="POST", target="/", headers=[("Host", "x"), ("Transfer-Encoding", "chunked")]))
+    pieces = [client.send(h11.Data(chunk)) for chunk in chunks if chunk]
+    pieces.append(client.send(h11.EndOfMessage(headers=trailers)))
+    return b"".join(p for p in pieces if p)
+
+
+CRLF_RICH = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b"0", b"\r\n\r\n", b"a"]), max_size=8).map(b"".join)
+
+
+@given(
+    chunks=st.lists(st.binary(max_size=40) | CRLF_RICH, max_size=6),
+    trailers=st.lists(st.tuples(st.just("X-T"), st.sampled_from(["", "v"])), max_size=2),
+    behind=st.sampled_from([b"", b"GET / HTTP/1.1\r\n", b"\r\n", b"\r\n\r\n", b"0\r\n\r\n"]),
+    cuts=st.lists(st.integers(0, 10_000), max_size=6),
+)
+def test_chunked_content_is_what_h11_sent_and_ends_where_it_ends(
+    chunks: list[bytes], trailers: list[tuple[str, str]], behind: bytes, cuts: list[int]
+) -> None:
+    assert feed(encode(chunks, trailers) + behind, cuts) == (b"".join(chunks), behind)
+
+
+@given(chunks=st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4), cut=st.integers(0, 1000))
+def test_a_part_of_chunked_content_is_not_taken_for_the_whole(chunks: list[bytes], cut: int) -> None:
+    raw = encode(chunks, [])
+    assert feed(raw[: cut % len(raw)], []) is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"\r\n",
+        b"+1\r\na\r\n0\r\n\r\n",
+        b"-1\r\na\r\n0\r\n\r\n",
+        b"0x1\r\na\r\n0\r\n\r\n",
+        b"g\r\n",
+        b"1 \r\na\r\n0\r\n\r\n",
+        b" 1\r\na\r\n0\r\n\r\n",
+        b"11111111111111111\r\n",
+        b"1\na\r\n0\r\n\r\n",
+        b"1\r\na0\r\n\r\n",
+        b"1\r\nab\r\n0\r\n\r\n",
+        b"1\r\na\n0\r\n\r\n",
+        b"1;a\nb\r\na\r\n0\r\n\r\n",
+        b'1;a="\r\n"\r\na\r\n0\r\n\r\n',
+        b"0\r\nA : b\r\n\r\n",
+        b"0\r\nA: b\r\n c\r\n\r\n",
+    ],
+)
+def test_bad_chunked_framing_is_400_however_it_is_cut(raw: bytes) -> None:
+    for cut in range(len(raw)):
+        peer = Peer()
+        sent = peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + raw[:cut], raw[cut:])
+        assert sent.startswith(b"HTTP/1.1 400"), cut
+        assert not peer.requests
+
+
+def status_of(raw: bytes, config: Config) -> int:
+    with pytest.raises(RequestError) as caught:
+        feed(raw, [], config)
+    return caught.value.status
+
+
+def test_each_limit_holds_at_its_edge() -> None:
+    config = Config(max_content_bytes=10, max_header_bytes=128)
+    assert feed(b"a\r\n" + b"x" * 10 + b"\r\n0\r\n\r\n", [], config) == (b"x" * 10, b"")
+    assert status_of(b"6\r\n" + b"x" * 6 + b"\r\n5\r\n" + b"x" * 5, config) == 413
+    assert feed(b"0\r\nT: " + b"v" * 123 + b"\r\n\r\n", [], config) == (b"", b"")
+    assert status_of(b"0\r\nT: " + b"v" * 125 + b"\r\n\r\n", config) == 431
+    assert feed(b"1;" + b"e" * (MAX_EXTENSION_BYTES - 10) + b"\r\nx\r\n0\r\n\r\n", [], config) == (b"x", b"")
+    assert status_of(b"1;" + b"e" * (MAX_EXTENSION_BYTES + 100) + b"\r\nx\r\n0\r\n\r\n", config) == 413
+
+
+def test_many_tiny_chunks_are_content_and_not_extensions() -> None:
+    raw = b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
+    assert feed(raw, list(range(0, len(raw), 65536))) == (b"x" * 50_000, b"")

@@ -1,0 +1,70 @@
+"""Responses as bytes, read back by h11."""
+
+from __future__ import annotations
+
+from email.utils import parsedate_to_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastserve.http11.encoder import JOIN_BYTES, Encoder, encode_chunks
+from fastserve.messages import Response
+from tests.support.answers import read_answers
+
+CLOSE = b"Connection: close\r\n"
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=10))
+def test_chunks_are_read_back_by_h11_as_they_were(chunks: list[bytes]) -> None:
+    head = Encoder().encode_stream_head(Response((200, b"a/b"), b""), b"", is_chunked=True)
+    (answer,) = read_answers(head + encode_chunks(chunks) + b"0\r\n\r\n", [b"GET"])
+    assert answer.content == b"".join(chunks)
+    assert answer.is_complete
+
+
+@pytest.mark.parametrize("size", [0, 1, JOIN_BYTES - 1, JOIN_BYTES, JOIN_BYTES + 1])
+def test_a_response_is_whole_at_any_size(size: int) -> None:
+    pieces = Encoder().encode_response(Response((200, b"a/b"), b"x" * size, b"X-Y: z\r\n"), CLOSE, is_head=False)
+    assert len(pieces) == (1 if size < JOIN_BYTES else 2)
+    (answer,) = read_answers(b"".join(pieces), [b"GET"])
+    assert answer.content == b"x" * size
+    assert {
+        "x-y": "z",
+        "connection": "close",
+        "content-type": "a/b",
+        "content-length": str(size),
+    }.items() <= answer.fields.items()
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_status_without_content_has_neither_content_nor_its_length(status: int) -> None:
+    (piece,) = Encoder().encode_response(Response((status, b""), b""), b"", is_head=False)
+    (answer,) = read_answers(piece, [b"GET"])
+    assert "content-length" not in answer.fields
+    assert answer.is_complete
+
+
+def test_an_unknown_status_has_a_status_line() -> None:
+    (piece,) = Encoder().encode_response(Response((299, b""), b""), b"", is_head=False)
+    assert piece.startswith(b"HTTP/1.1 299 \r\n")
+
+
+def test_the_date_is_of_the_second() -> None:
+    encoder = Encoder()
+    for now in (0.0, 0.9, 1.0, 1e9):
+        encoder.refresh(now)
+        for piece in (
+            encoder.encode_response(Response((200, b""), b""), b"", is_head=False)[0],
+            encoder.encode_stream_head(Response((200, b""), b""), b"", is_chunked=False),
+            encoder.ok_json + b"0\r\n\r\n",
+        ):
+            (answer,) = read_answers(piece, [b"GET"], is_closed=True)
+            assert parsedate_to_datetime(answer.fields["date"]).timestamp() == int(now)
+
+
+def test_heads_are_remembered_without_end_to_their_memory() -> None:
+    encoder = Encoder()
+    for number in range(1000):
+        encoder.encode_response(Response((200, b"a/%d" % number), b""), b"", is_head=False)
+    assert len(encoder._heads) <= 64
