@@ -1,0 +1,267 @@
+"""From request to response and back, with the model's side played by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from fastserve.config import Config
+from fastserve.endpoints.predict import PredictEndpoint, Prediction
+from fastserve.errors import ResultError
+from fastserve.lifecycle import Lifecycle, State
+from fastserve.messages import Head, Request
+from fastserve.model.runtime import Runtime
+from fastserve.model.streams import Stream, StreamBudget
+from tests.support.responder import RecordingResponder
+
+
+class FakeTimer:
+    def __init__(self) -> None:
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class FakeLoop:
+    """`call_later` whose timers fire by hand."""
+
+    def __init__(self) -> None:
+        self.timers: list[tuple[FakeTimer, Any]] = []
+
+    def call_later(self, delay_s: float, callback: Any) -> FakeTimer:
+        timer = FakeTimer()
+        self.timers.append((timer, callback))
+        return timer
+
+    def fire(self) -> None:
+        for timer, callback in self.timers:
+            if not timer.is_cancelled:
+                callback()
+        self.timers.clear()
+
+
+class Scene:
+    """One endpoint, whose runtime hands its jobs to the test."""
+
+    def __init__(self, *, on_stream_error: str = "abort", is_loaded: bool = True) -> None:
+        self.jobs: list[Prediction] = []
+        self.loop = FakeLoop()
+        lifecycle = Lifecycle()
+        if is_loaded:
+            lifecycle.move_to(State.READY)
+        runtime = cast(Runtime, type("FakeRuntime", (), {"submit": self.jobs.append}))
+        self.endpoint = PredictEndpoint(
+            runtime,
+            lifecycle,
+            cast(asyncio.AbstractEventLoop, self.loop),
+            "/model",
+            Config(on_stream_error=on_stream_error),
+        )
+        self.responder = RecordingResponder()
+
+    def post(self, content: bytes, fields: dict[bytes, bytes] | None = None) -> Request:
+        head = Head(b"", b"POST", b"/predict", b"/predict", fields or {})
+        request = Request(head, content, self.responder)
+        self.endpoint.route(head).answer(request)
+        return request
+
+    def stream(self) -> Stream:
+        """A stream for the one job, as a producer on the loop has it."""
+        self.post(b"{}")
+        (job,) = self.jobs
+        job.stream = Stream(job, StreamBudget(100, 1000), lambda stream: stream.on_loop())
+        job.stream.announce()
+        return job.stream
+
+    @property
+    def answer(self) -> tuple[int, Any]:
+        assert self.responder.response is not None
+        return self.responder.response.kind[0], orjson.loads(self.responder.response.content)
+
+
+def test_the_payload_goes_to_the_model_and_its_result_comes_back() -> None:
+    scene = Scene()
+    request = scene.post(b'{"a": 1}')
+    (job,) = scene.jobs
+    assert job.value == {"a": 1}
+    assert request.work is job
+    assert request.content == b""
+    job.value = b'{"b":2}'
+    job.on_result()
+    assert scene.answer == (200, {"b": 2})
+
+
+def test_bad_json_is_400_with_trusss_text_and_fields_and_never_reaches_the_model() -> None:
+    scene = Scene()
+    scene.post(b"")
+    assert scene.answer == (400, {"error": "Invalid JSON payload: Expecting value: line 1 column 1 (char 0)"})
+    assert scene.responder.response is not None
+    assert scene.responder.response.fields == b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: 700\r\n"
+    assert not scene.jobs
+
+
+def test_before_the_model_is_loaded_the_answer_is_503() -> None:
+    scene = Scene(is_loaded=False)
+    scene.post(b"{}")
+    assert scene.answer == (503, {"error": "Model with name model is not ready."})
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        (b"application/json", 200),
+        (b"application/json; charset=utf-8", 200),
+        (b'application/json;charset="UTF-8"', 200),
+        (b"application/x-www-form-urlencoded", 200),
+        (b"text/plain", 200),
+        (b"application/json; charset=latin-1", 415),
+        (b"application/octet-stream", 415),
+        (b"Application/Octet-Stream; x=y", 415),
+    ],
+)
+def test_content_that_cannot_be_json_is_415(content_type: bytes, status: int) -> None:
+    scene = Scene()
+    scene.post(b"{}", {b"content-type": content_type})
+    assert len(scene.jobs) == (status == 200)
+    if status == 415:
+        assert scene.answer[0] == 415
+        assert scene.responder.response is not None
+        assert b"Accept: application/json\r\n" in scene.responder.response.fields
+
+
+def test_what_user_code_raised_is_logged_and_not_told_to_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    scene = Scene()
+    scene.post(b"{}")
+    (job,) = scene.jobs
+    job.error = ValueError("the secret")
+    job.on_result()
+    assert scene.answer == (500, {"error": "Internal Server Error (in model/chainlet)."})
+    assert "the secret" in caplog.text
+    assert job.error is None
+
+
+def test_a_result_that_has_no_json_form_is_500_and_says_why() -> None:
+    scene = Scene()
+    scene.post(b"{}")
+    scene.jobs[0].error = ResultError("TypeError: no such form")
+    scene.jobs[0].on_result()
+    assert scene.answer == (500, {"error": "Unhandled exception: TypeError: no such form"})
+
+
+def test_a_request_cut_off_by_the_stop_is_503() -> None:
+    scene = Scene()
+    scene.post(b"{}")
+    scene.jobs[0].error = asyncio.CancelledError()
+    scene.jobs[0].on_result()
+    assert scene.answer[0] == 503
+
+
+def test_nothing_is_answered_once_the_client_has_gone() -> None:
+    scene = Scene()
+    scene.post(b"{}")
+    (job,) = scene.jobs
+    job.on_disconnect()
+    job.on_writable()
+    job.on_result()
+    assert job.is_cancelled
+    assert not scene.responder.calls
+
+
+@pytest.mark.parametrize(
+    ("fields", "wants"),
+    [
+        ({}, False),
+        ({b"accept": b"application/json"}, True),
+        ({b"accept": b"application/json, */*"}, False),
+        ({b"accept": b"application/json", b"user-agent": b"OpenAI/Python 1.0"}, False),
+        ({b"accept": b"application/json", b"user-agent": b"curl"}, True),
+    ],
+)
+def test_the_gather_rule_is_an_exact_match(fields: dict[bytes, bytes], wants: bool) -> None:
+    scene = Scene()
+    scene.post(b"{}", fields)
+    assert scene.jobs[0].wants_whole() is wants
+
+
+def test_the_head_of_a_stream_goes_out_with_its_first_chunk() -> None:
+    scene = Scene()
+    stream = scene.stream()
+    assert scene.responder.calls == []
+    stream.put("é")
+    assert scene.responder.calls == ["head", "chunks"]
+    stream.put(b"b")
+    stream.end()
+    assert scene.responder.calls == ["head", "chunks", "chunks", "end"]
+    assert scene.responder.content == "éb".encode()
+    scene.loop.fire()
+    scene.jobs[0].on_result()
+    assert scene.responder.calls[-1] == "end"
+
+
+def test_the_head_of_a_slow_stream_goes_out_alone() -> None:
+    scene = Scene()
+    stream = scene.stream()
+    scene.loop.fire()
+    assert scene.responder.calls == ["head"]
+    stream.put(b"a")
+    stream.end()
+    assert scene.responder.calls == ["head", "chunks", "end"]
+
+
+def test_a_generator_that_yields_nothing_is_an_empty_answer() -> None:
+    scene = Scene()
+    scene.stream().end()
+    assert scene.responder.calls == ["head", "end"]
+
+
+def test_a_generator_that_fails_before_its_first_chunk_is_a_500() -> None:
+    scene = Scene()
+    scene.stream().end(ValueError("boom"))
+    assert scene.answer[0] == 500
+    assert scene.responder.calls == ["response"]
+    scene.loop.fire()
+    assert scene.responder.calls == ["response"]
+
+
+@pytest.mark.parametrize(("on_stream_error", "last"), [("abort", "abort"), ("end", "end")])
+def test_a_generator_that_fails_midway_is_cut_or_ended_as_the_option_says(
+    on_stream_error: str, last: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scene = Scene(on_stream_error=on_stream_error)
+    stream = scene.stream()
+    stream.put(b"a")
+    stream.end(ValueError("boom"))
+    assert scene.responder.calls == ["head", "chunks", last]
+    assert caplog.text.count("Exception while generating streamed response: boom") == 1
+
+
+def test_chunks_wait_while_the_client_does_not_read() -> None:
+    scene = Scene()
+    stream = scene.stream()
+    scene.responder.is_writable = False
+    assert stream.put(b"a" * 60)
+    assert stream.put(b"b" * 60_000)
+    stream.end()
+    assert scene.responder.calls == ["head"]
+    scene.responder.is_writable = True
+    scene.jobs[0].on_writable()
+    assert scene.responder.calls == ["head", "chunks", "end"]
+    assert scene.responder.content == b"a" * 60 + b"b" * 60_000
+
+
+def test_a_stream_whose_client_has_gone_sends_nothing_and_logs_what_its_end_raised(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene()
+    stream = scene.stream()
+    stream.put(b"a")
+    scene.jobs[0].on_disconnect()
+    stream.put(b"b")
+    stream.end(ValueError("while closing"))
+    stream.announce()
+    assert scene.responder.calls == ["head", "chunks"]
+    assert caplog.text.count("Exception in a stream whose client has gone") == 1

@@ -1,0 +1,115 @@
+"""Which route answers what: the table of paths, 404, 405 with Allow, OPTIONS."""
+
+from __future__ import annotations
+
+import pytest
+
+from fastserve.endpoints.router import Router
+from fastserve.messages import Head, Request, Response, Route
+from tests.support.responder import RecordingResponder
+
+PREDICT = Route(lambda request: None)
+READINESS_ANSWERS: list[Request] = []
+
+
+def make_router() -> Router:
+    return Router(lambda head: PREDICT, lambda r: answer(r, "alive"), lambda r: answer(r, "ready"))
+
+
+def answer(request: Request, text: str) -> None:
+    request.connection.send_response(request, Response((200, b""), text.encode()))
+
+
+def ask(method: str, path: str) -> tuple[Route, Response | None]:
+    """The route, and what it answers if it is not predict's."""
+    head = Head(b"", method.encode(), path.encode(), path.encode(), {})
+    route = make_router().route(head)
+    if route is PREDICT:
+        return route, None
+    responder = RecordingResponder()
+    route.answer(Request(head, b"", responder))
+    return route, responder.response
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/healthz", "/v2/health/live"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_liveness(method: str, path: str) -> None:
+    _, response = ask(method, path)
+    assert response is not None
+    assert response.content == b"alive"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ping",
+        "/health",
+        "/readyz",
+        "/ready",
+        "/v2/health/ready",
+        "/v1/models/model",
+        "/v1/models/any-name",
+        "/v1/models/any/loaded",
+        "/v1/models/model:predict",
+    ],
+)
+def test_readiness(path: str) -> None:
+    _, response = ask("GET", path)
+    assert response is not None
+    assert response.content == b"ready"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/models/model:predict", "/v1/models/any:predict", "/v1/models/m:predict_binary", "/predict", "/invocations"],
+)
+def test_predict(path: str) -> None:
+    assert ask("POST", path)[0] is PREDICT
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/",
+        "/v1/models",
+        "/v1/models/a/b",
+        "/v1/models/a/b:predict",
+        "/v1/models/a/loaded/",
+        "//predict",
+        "/predict/",
+        "/x",
+        "*x",
+    ],
+)
+def test_nothing_else_is_found(path: str) -> None:
+    route, response = ask("POST", path)
+    assert response is not None
+    assert response.kind[0] == 404
+    assert route.is_refusal
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/predict", b"OPTIONS, POST"),
+        ("HEAD", "/predict", b"OPTIONS, POST"),
+        ("POST", "/livez", b"GET, HEAD, OPTIONS"),
+        ("DELETE", "/v1/models/model", b"GET, HEAD, OPTIONS"),
+        ("PUT", "/v1/models/model:predict", b"GET, HEAD, OPTIONS, POST"),
+        ("TRACE", "/", b"GET, HEAD, OPTIONS"),
+    ],
+)
+def test_a_wrong_method_is_405_and_told_what_is_allowed(method: str, path: str, allowed: bytes) -> None:
+    route, response = ask(method, path)
+    assert response is not None
+    assert response.kind[0] == 405
+    assert b"Allow: " + allowed + b"\r\n" in response.fields
+    assert route.is_refusal
+
+
+@pytest.mark.parametrize(("path", "status"), [("*", 200), ("/predict", 204), ("/livez", 204)])
+def test_options_tells_what_is_allowed(path: str, status: int) -> None:
+    _, response = ask("OPTIONS", path)
+    assert response is not None
+    assert response.kind[0] == status
+    assert response.fields.startswith(b"Allow: ")

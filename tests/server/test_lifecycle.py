@@ -1,0 +1,246 @@
+"""Start, stop and failure of the real process: signals, drain, load, exit statuses."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import LISTENING, Server, command, environment, serving, write_model
+
+# predict waits until the test has opened and closed the FIFO.
+GATED = """
+class Model:
+    def predict(self, fifo):
+        if fifo is None:
+            return "free"
+        open(fifo).read()
+        return "done"
+"""
+GATED_LOAD = """
+import os
+class Model:
+    def load(self):
+        open(os.environ["GATE"]).read()
+    def predict(self, x):
+        return x
+"""
+
+
+class Client(threading.Thread):
+    """One predict in the background; `answer` is (status, content, Connection field) once joined."""
+
+    def __init__(self, server: Server, payload: object) -> None:
+        super().__init__()
+        self._connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        self._connection.connect()
+        self._connection.request("POST", "/predict", json.dumps(payload))
+        self.answer: tuple[int, bytes, str | None] | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            response = self._connection.getresponse()
+            self.answer = (response.status, response.read(), response.getheader("Connection"))
+        except (OSError, http.client.HTTPException):
+            self.answer = None
+        finally:
+            self._connection.close()
+
+
+def open_gate(fifo: Path) -> None:
+    with fifo.open("w"):
+        pass
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    fifo = tmp_path / "gate"
+    os.mkfifo(fifo)
+    return fifo
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_what_runs_and_what_is_queued_and_exits_0(number: int, gate: Path, tmp_path: Path) -> None:
+    with serving(write_model(tmp_path / "m", GATED)) as server:
+        second_gate = tmp_path / "second"
+        os.mkfifo(second_gate)
+        running, queued = Client(server, str(gate)), Client(server, str(second_gate))
+        idle = server.connect()
+        idle.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"true" in idle.recv(65536)
+        server.process.send_signal(number)
+        server.wait_for_log("draining, 2 requests in flight")
+        assert idle.recv(1) == b""
+        with pytest.raises(ConnectionRefusedError):
+            server.connect()
+        open_gate(gate)
+        open_gate(second_gate)
+        assert server.wait() == 0
+        for client in (running, queued):
+            client.join()
+            assert client.answer == (200, b'"done"', "close")
+        idle.close()
+
+
+def test_readiness_is_503_while_draining_and_liveness_200(gate: Path, tmp_path: Path) -> None:
+    with serving(write_model(tmp_path / "m", GATED)) as server:
+        client = Client(server, str(gate))
+        probes = [server.connect() for _ in range(2)]
+        for probe in probes:  # a connection in the middle of a request is kept until it has been answered
+            probe.sendall(b"GET ")
+        server.request("GET", "/livez")  # by now those bytes have been read
+        server.process.send_signal(signal.SIGTERM)
+        server.wait_for_log("draining")
+        probes[0].sendall(b"/readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        probes[1].sendall(b"/livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert probes[0].recv(65536).startswith(b"HTTP/1.1 503")
+        assert probes[1].recv(65536).startswith(b"HTTP/1.1 200")
+        for probe in probes:
+            probe.close()
+        open_gate(gate)
+        assert server.wait() == 0
+        client.join()
+        assert client.answer is not None
+
+
+def test_what_is_not_finished_in_the_graceful_time_is_aborted(gate: Path, tmp_path: Path) -> None:
+    with serving(write_model(tmp_path / "m", GATED), "--timeout-graceful-shutdown", "0.2") as server:
+        client = Client(server, str(gate))
+        assert server.request("GET", "/livez")[0] == 200
+        assert server.stop() == 0
+        client.join()
+        assert client.answer is None
+        assert "still in flight" in server.log
+
+
+def test_a_second_interrupt_ends_at_once(gate: Path, tmp_path: Path) -> None:
+    with serving(write_model(tmp_path / "m", GATED)) as server:
+        client = Client(server, str(gate))
+        assert server.request("GET", "/livez")[0] == 200
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_log("draining")
+        assert server.stop(signal.SIGINT) == 130
+        client.join()
+
+
+def test_while_loading_probes_tell_so_and_predict_is_503(gate: Path, tmp_path: Path) -> None:
+    directory = write_model(tmp_path / "m", GATED_LOAD)
+    with serving(directory, env={"GATE": str(gate)}, wait_ready=False) as server:
+        assert server.request("GET", "/livez") == (200, b"true")
+        assert server.request("GET", "/")[0] == 200
+        not_ready = (503, b'{"error":"Model with name model is not ready."}')
+        for path in ("/health", "/v1/models/model", "/v1/models/model/loaded", "/ping"):
+            assert server.request("GET", path) == not_ready
+        assert server.request("POST", "/predict", b"1") == not_ready
+        open_gate(gate)
+        server.wait_for_log("ready")
+        assert server.predict(1) == 1
+
+
+def test_a_signal_during_load_ends_soon_with_0(gate: Path, tmp_path: Path) -> None:
+    with serving(write_model(tmp_path / "m", GATED_LOAD), env={"GATE": str(gate)}, wait_ready=False) as server:
+        server.wait_for_log("Executing model.load")
+        assert server.stop() == 0
+
+
+def test_load_is_tried_twice_with_503_meanwhile(tmp_path: Path) -> None:
+    source = """
+class Model:
+    tries = 0
+    def load(self):
+        Model.tries += 1
+        if Model.tries == 1:
+            raise OSError("not yet")
+    def predict(self, x):
+        return self.tries
+"""
+    with serving(write_model(tmp_path, source), wait_ready=False) as server:
+        server.wait_for_log("trying again")
+        assert server.request("GET", "/readyz")[0] == 503
+        server.wait_for_log("ready")
+        assert server.predict(None) == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise OSError('broken')",
+        "class Model:\n    def __init__(self):\n        raise OSError('broken')\n    def predict(self, x): pass",
+        "class Model:\n    def load(self):\n        raise OSError('broken')\n    def predict(self, x): pass",
+        "class Model:\n    async def load(self):\n        raise OSError('broken')\n    def predict(self, x): pass",
+    ],
+)
+def test_a_failed_load_exits_1_with_the_users_traceback(source: str, tmp_path: Path) -> None:
+    directory = write_model(tmp_path, source)
+    with serving(directory, env={"NUM_LOAD_RETRIES_TRUSS": "0"}, wait_ready=False) as server:
+        assert server.wait() == 1
+        lines = [json.loads(line) for line in server.log.splitlines()]
+        (line,) = [line for line in lines if line["message"] == "Exception while loading model"]
+        assert "OSError: broken" in line["exc_info"]
+        assert "fastserve" not in line["exc_info"].replace(str(tmp_path), "")
+
+
+def test_works_as_pid_1(tmp_path: Path) -> None:
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-p", "-f", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to make a PID namespace")
+    directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return __import__('os').getpid()\n")
+    process = subprocess.Popen(
+        [unshare, "-p", "-f", "--kill-child", *command(directory, "--port", "0")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    server = Server(process)
+    try:
+        server.port = int(server.wait_for_log(LISTENING.pattern).group(1))
+        server.wait_for_log("ready")
+        assert server.predict(None) == 1
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGTERM)
+        assert server.wait() == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def test_a_port_in_use_is_one_clear_message(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        directory = write_model(tmp_path, "class Model:\n    def predict(self, x): pass\n")
+        done = subprocess.run(
+            command(directory, "--port", str(port)), capture_output=True, text=True, env=environment(), timeout=30
+        )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"127.0.0.1:{port}" in line
+    assert "in use" in line
+
+
+def test_messages_are_plain_text_on_a_terminal(tmp_path: Path) -> None:
+    """`script` gives the command a terminal of its own."""
+    directory = write_model(tmp_path, "class Model:\n    def predict(self, x): pass\n", "model_class_name: Modell")
+    done = subprocess.run(
+        ["script", "-qec", " ".join(command(directory, "--port", "0")), "/dev/null"],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=30,
+        stdin=subprocess.DEVNULL,
+    )
+    assert "listening on http://127.0.0.1:" in done.stdout
+    assert "did you mean Model?" in done.stdout
+    assert "{" not in done.stdout
+    assert "Traceback" not in done.stdout

@@ -1,0 +1,42 @@
+"""A connection for endpoints alone: records what they answer, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastserve.messages import JSON, Request, Response
+
+
+class RecordingResponder:
+    """messages.Responder without a peer. is_writable: whether the peer would keep up."""
+
+    def __init__(self) -> None:
+        self.response: Response | None = None
+        self.calls: list[str] = []
+        self.content = b""
+        self.is_writable = True
+
+    def send_json(self, request: Request, content: bytes) -> None:
+        self.send_response(request, Response((200, JSON), content))
+
+    def send_response(self, request: Request, response: Response) -> None:
+        self.calls.append("response")
+        self.response = response
+        self.content = response.content
+
+    def send_head(self, request: Request, response: Response) -> None:
+        self.calls.append("head")
+        self.response = response
+
+    def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
+        self.calls.append("chunks")
+        self.content += b"".join(chunks)
+
+    def send_end(self, request: Request) -> None:
+        self.calls.append("end")
+
+    def abort(self, request: Request) -> None:
+        self.calls.append("abort")
+
+    def can_write(self, request: Request) -> bool:
+        return self.is_writable
