@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from typing import Final
@@ -82,14 +83,14 @@ class Server:
 
     async def serve(self) -> int:
         """Listen, load, serve, drain. Returns the exit status; raises SetupError."""
-        acceptor = await self._listen()
+        acceptors = await self._listen()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._on_signal, number)
         self._tick()
         loading = self._loop.create_task(self._load())
         try:
             await self._stopping.wait()
-            await self._drain(acceptor)
+            await self._drain(acceptors)
         finally:
             loading.cancel()
             await self._stop()
@@ -97,19 +98,14 @@ class Server:
             raise self._failure
         return self._status
 
-    async def _listen(self) -> asyncio.AbstractServer:
-        host, port = self._config.host, self._config.port
-        try:
-            acceptor = await self._loop.create_server(lambda: Connection(self._listener), host, port, backlog=BACKLOG)
-        except OSError as error:
-            raise SetupError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; try another --port"
-            ) from None
-        for tcp in acceptor.sockets:
-            address, bound = tcp.getsockname()[:2]
+    async def _listen(self) -> list[asyncio.AbstractServer]:
+        acceptors: list[asyncio.AbstractServer] = []
+        for listening in open_sockets(self._config.host, self._config.port):
+            address, port = listening.getsockname()[:2]
+            acceptors.append(await self._loop.create_server(lambda: Connection(self._listener), sock=listening))
             shown = f"[{address}]" if ":" in address else address
-            _logger.info("listening on http://%s:%d", shown, bound)
-        return acceptor
+            _logger.info("listening on http://%s:%d", shown, port)
+        return acceptors
 
     def _tick(self) -> None:
         self._listener.encoder.refresh(time.time())
@@ -151,10 +147,11 @@ class Server:
         self._status = status
         self._stopping.set()
 
-    async def _drain(self, acceptor: asyncio.AbstractServer) -> None:
+    async def _drain(self, acceptors: list[asyncio.AbstractServer]) -> None:
         """No new connections; finish what is in flight, within the time given."""
         self._lifecycle.move_to(State.DRAINING)
-        acceptor.close()
+        for acceptor in acceptors:
+            acceptor.close()
         self._listener.drain()
         try:
             await asyncio.wait_for(self._wait_idle(), self._config.graceful_timeout_s)
@@ -174,6 +171,25 @@ class Server:
         if others:
             await asyncio.wait(others, timeout=CANCEL_S)
         self.has_ended_threads = self._runtime.stop()
+
+
+def open_sockets(host: str, port: int) -> list[socket.socket]:
+    """A listening socket for each address of `host`, all on one port; port 0 takes a free one.
+
+    (Resolved here rather than by the loop, whose resolver would leave four threads behind.)
+    Raises SetupError if one cannot be had.
+    """
+    opened: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            host_and_port = (address[0], opened[0].getsockname()[1] if opened else port)
+            opened.append(socket.create_server(host_and_port, family=family, backlog=BACKLOG))
+    except OSError as error:
+        for listening in opened:
+            listening.close()
+        raise SetupError(f"cannot listen on {host}:{port}: {error.strerror}; try another --host or --port") from None
+    return opened
 
 
 def _cause(error: LoadError) -> BaseException:

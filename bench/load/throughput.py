@@ -61,7 +61,7 @@ def load(contestant: Contestant, connections: int, duration_s: float, *, is_vari
 
 
 def contestants(stack: contextlib.ExitStack) -> list[tuple[Contestant, bool]]:
-    """(contestant, whether every request of its load differs), the floor first. Those told apart by load share a server."""
+    """(contestant, whether every request of its load differs), the floor first."""
 
     def start(name: str, model: str, *flags: str) -> Contestant:
         port = free_port()
@@ -95,10 +95,10 @@ def measure(connections: int, rounds: int, duration_s: float) -> dict[str, list[
 
 
 def medians(rounds: list[Round]) -> Round:
-    return Round(
-        *(statistics.median(getattr(r, name) for r in rounds) for name in ("rps", "cpu_us", "p50_us", "p99_us")),
-        errors=sum(r.errors for r in rounds),
+    rps, cpu_us, p50_us, p99_us = (
+        statistics.median(getattr(r, name) for r in rounds) for name in ("rps", "cpu_us", "p50_us", "p99_us")
     )
+    return Round(rps, cpu_us, p50_us, p99_us, errors=sum(r.errors for r in rounds))
 
 
 def show(connections: int, results: dict[str, list[Round]]) -> None:

@@ -16,6 +16,9 @@ from fastserve.errors import ResultError
 
 # A stream may always have this much unread, however full all streams together are: none starves at nothing.
 FREE_BYTES: Final = 64 * 1024
+# A generator that never lets go of the GIL waits this long for its first chunk to be sent: 0.1 ms as a rule. Without
+# it the chunk waits for the switch interval, 1 ms at least.
+FIRST_CHUNK_S: Final = 0.001
 # Most that is taken for one write; the next follows when the peer has read it.
 TAKE_BYTES: Final = 1024 * 1024
 # An async generator that never waits holds the loop; it lets others have a turn after this long.
@@ -119,6 +122,15 @@ class Stream:
             room.wait()
         self._room = None
 
+    def wait_until_taken(self) -> None:
+        """Let the loop have the GIL until it has taken what is there, for FIRST_CHUNK_S at most."""
+        if self._chunks:
+            taken = threading.Event()
+            self._room = taken.set
+            if self._chunks:
+                taken.wait(FIRST_CHUNK_S)
+            self._room = None
+
     async def wait_for_room_on_loop(self) -> None:
         """The same for a producer on the loop."""
         room = asyncio.Event()
@@ -185,6 +197,7 @@ def _as_bytes(chunk: Any) -> bytes:
 def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
     """Run `generator` into `stream` to its end. Blocks; on a worker thread. Never raises."""
     error: BaseException | None = None
+    is_first = True
     try:
         try:
             for chunk in generator:
@@ -192,6 +205,9 @@ def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
                     break
                 if not stream.put(chunk):
                     stream.wait_for_room()
+                if is_first:
+                    is_first = False
+                    stream.wait_until_taken()
         finally:
             generator.close()
     except BaseException as raised:  # noqa: BLE001 - user code may raise anything; the reader is told
