@@ -177,7 +177,7 @@ def check_answers(port: int, seed: int, stop: threading.Event, checked: list[int
 
 
 def upload() -> None:
-    """Content of 1, 10 and 100 MB received: rate beside a blocking recv_into sink, and peak memory beyond the idle."""
+    """Content of 1, 10 and 100 MB received: rate beside a blocking recv_into sink, and peak memory."""
     for megabytes in (1, 10, 100):
         size = megabytes * 1_000_000
         rates = [put(free_port(), size, use_sink=True)[0] for _ in range(5)]
