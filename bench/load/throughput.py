@@ -103,9 +103,7 @@ def medians(rounds: list[Round]) -> Round:
 
 def show(connections: int, results: dict[str, list[Round]]) -> None:
     """A table of medians, with the median of the ratios of each round to the floor's in the same round."""
-    print(
-        f"\nc={connections}, medians of {len(results['floor'])} rounds; xN: ratio to the floor in the same round"
-    )
+    print(f"\nc={connections}, medians of {len(results['floor'])} rounds; xN: ratio to the floor in the same round")
     print(f"{'':26}{'req/s':>17}{'CPU us/req':>17}{'p50 us':>16}{'p99 us':>16}  errors")
     floors = results["floor"]
     for name, rounds in results.items():
