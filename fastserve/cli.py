@@ -6,6 +6,7 @@ Every mistake on the command line, in the environment or in the directory ends h
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -20,6 +21,7 @@ from fastserve.logs import set_up_logs
 from fastserve.model.directory import read_directory
 
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
 
 _DEFAULTS: Final = Config()
 _GROUPS: Final = {
@@ -49,7 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             run,  # after the checks: a mistake is told before uvloop and the rest are imported
         )
 
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # what a model prints is seen when it is printed
         return run(directory, config)
+    except KeyboardInterrupt:  # before the server takes signals itself
+        return EXIT_INTERRUPTED
     except SetupError as error:
         if logging.getLogger().handlers:
             logging.getLogger("fastserve").error("%s", error)

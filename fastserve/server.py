@@ -6,6 +6,7 @@ Called by `cli.py` with a directory and a config that are good.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -165,6 +166,8 @@ class Server:
     async def _stop(self) -> None:
         self._lifecycle.move_to(State.STOPPED)
         self._listener.abort()
+        with contextlib.suppress(asyncio.TimeoutError):  # so that generators learn that nobody reads them
+            await asyncio.wait_for(self._listener.wait_closed(), CANCEL_S)
         others = asyncio.all_tasks() - {asyncio.current_task()}  # the model's, and what user code started and left
         for task in others:
             task.cancel()
