@@ -5,7 +5,6 @@ Status codes, `X-BASETEN-ERROR-*` header fields and texts are Truss's. Called by
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Final
 
@@ -30,7 +29,6 @@ def truss_error(status: int, code: int, message: object, fields: bytes = b"") ->
 
 
 NOT_READY: Final = truss_error(503, FROM_MODEL, "Model with name model is not ready.")
-STOPPED: Final = truss_error(503, FROM_MODEL, "The server stopped before this request was finished.")
 MODEL_FAILED: Final = truss_error(500, FROM_MODEL, _MODEL_MESSAGE)
 
 
@@ -46,8 +44,6 @@ def failure(error: BaseException, directory: str) -> Response:
     directory: the model's; log lines show the traceback from its first frame there on. The client learns nothing of
     what user code raised.
     """
-    if isinstance(error, asyncio.CancelledError):
-        return STOPPED
     log_failure(error, directory)
     if isinstance(error, ResultError):
         return truss_error(500, FROM_SERVER, f"Unhandled exception: {error}")

@@ -85,15 +85,15 @@ def make_arguments(directory: ModelDirectory, model_class: type) -> dict[str, An
         "environment": read_environment,
     }
     asked = _parameters(model_class)
-    if any(p.kind is p.VAR_KEYWORD for p in asked):
-        return {name: make() for name, make in offered.items()}
     for parameter in asked:
-        is_required = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_POSITIONAL
-        if parameter.name not in offered and is_required:
+        is_starred = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if parameter.name not in offered and parameter.default is parameter.empty and not is_starred:
             raise ModelDefinitionError(
                 f"`{model_class.__name__}.__init__` requires `{parameter.name}`, which is not known here; "
                 f"it may take {', '.join(offered)}, or give `{parameter.name}` a default"
             )
+    if any(p.kind is p.VAR_KEYWORD for p in asked):
+        return {name: make() for name, make in offered.items()}
     return {p.name: offered[p.name]() for p in asked if p.name in offered}
 
 

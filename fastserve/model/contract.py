@@ -63,7 +63,14 @@ def _read_method(model: object, name: str) -> Method | None:
     function = getattr(model, name, None)
     if function is None:
         return None
-    parameters = list(inspect.signature(function).parameters.values())
+    if not callable(function):
+        raise ModelDefinitionError(
+            f"`{name}` is not a method but {function!r}: write `def {name}(self, model_input)`"
+        )
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except ValueError:  # written in C, without a signature: it is called with the input
+        return Method(name, _kind_of(function), function)
     if len(parameters) > 2:
         raise ModelDefinitionError(
             f"`{name}` cannot have more than two arguments, it has {len(parameters)}: "

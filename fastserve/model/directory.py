@@ -116,10 +116,10 @@ def read_directory(path: Path) -> ModelDirectory:
 
     Raises SetupError, with file and line, if there is none, it is not YAML, or a key has the wrong type.
     """
-    path = path.absolute()
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise SetupError(f"{path}: {what}; give a model directory, one with config.yaml and model/model.py")
+    path = path.resolve()
     file = path / "config.yaml"
     if not file.is_file():
         near = path / "config.yml"
@@ -147,8 +147,15 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
         mark = error.problem_mark or error.context_mark
         at = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise SetupError(f"{file}{at}: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         raise SetupError(f"{file}: {error}") from None
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:  # what PyYAML lets out for `!!int ''` and such
+        raise SetupError(f"{file}: a value that is not of its type: {error}") from None
     finally:
         loader.dispose()
     if said is None:
@@ -160,15 +167,17 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
 
 def _lines_of(node: Any, file: Path) -> dict[tuple[str, ...], int]:
     lines: dict[tuple[str, ...], int] = {}
-    for key, value in node.value:
-        if (key.value,) in lines:
-            _logger.warning(
-                "%s:%d: %s stands there twice; the last one counts", file, key.start_mark.line + 1, key.value
-            )
-        lines[(key.value,)] = key.start_mark.line + 1
-        if isinstance(value, yaml.MappingNode):
-            for inner, _ in value.value:
-                lines[(key.value, str(inner.value))] = inner.start_mark.line + 1
+
+    def add(outer: tuple[str, ...], mapping: Any) -> None:
+        for key, value in mapping.value:
+            path, line = (*outer, str(key.value)), key.start_mark.line + 1
+            if path in lines:
+                _logger.warning("%s:%d: %s stands there twice; the last one counts", file, line, ".".join(path))
+            lines[path] = line
+            if not outer and isinstance(value, yaml.MappingNode):
+                add(path, value)
+
+    add((), node)
     return lines
 
 
@@ -201,10 +210,16 @@ def _check(directory: ModelDirectory, said: Mapping[str, Any]) -> None:
             f"{directory.where('runtime', 'num_workers')} takes only 1; "
             "set runtime.predict_concurrency for predicts that may run at once"
         )
-    variables = config["environment_variables"]
-    config["environment_variables"] = {str(k): _as_variable(v) for k, v in variables.items()}
+    config["environment_variables"] = {
+        str(name): _as_variable(directory, str(name), value)
+        for name, value in config["environment_variables"].items()
+    }
 
 
-def _as_variable(value: object) -> str:
-    """Truss's spelling: true and false in lower case, null as None."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _as_variable(directory: ModelDirectory, name: str, value: object) -> str:
+    """Truss's spelling: true and false in lower case, null as None. Raises SetupError for what none can be."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if not name or "=" in name or "\0" in name + text:
+        where = directory.where("environment_variables", name)
+        raise SetupError(f"{where!r}: not a name and value that an environment variable can have")
+    return text

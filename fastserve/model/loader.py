@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -71,12 +72,14 @@ def _import_module(directory: ModelDirectory) -> ModuleType:
     """
     config = directory.config
     folder = Path(config["model_module_dir"])
-    file = (directory.path / folder / config["model_class_filename"]).resolve()
+    file = directory.path / folder / config["model_class_filename"]
     if not file.is_file():
         raise SetupError(f"{file}: no such file; {_where_to_write(directory, file)}")
     _logger.info("Loading truss model from file.")
-    package = _package_name(directory.path / folder, folder)
-    name = f"{package}.{file.stem}" if package else file.stem
+    package = _find_package(directory.path / folder, folder)
+    name = f"{package.__name__}.{file.stem}" if package else file.stem
+    if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file):
+        return sys.modules[name]  # the package's own __init__.py has imported it
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise SetupError(f"{file}: not a Python file; {_where_to_write(directory, file)}")
@@ -85,8 +88,10 @@ def _import_module(directory: ModelDirectory) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
         raise
+    if package:
+        setattr(package, file.stem, module)  # as the import statement does
     return module
 
 
@@ -95,29 +100,27 @@ def _where_to_write(directory: ModelDirectory, file: Path) -> str:
     return f"write a class {directory.config['model_class_name']} there, or set model_class_filename{near}"
 
 
-def _package_name(path: Path, folder: Path) -> str:
-    """The name under which the model's directory can be imported; "" for the root of the model directory itself.
+def _find_package(path: Path, folder: Path) -> ModuleType | None:
+    """The package that the model's directory is; None for the root of the model directory itself.
 
-    Its own path where that is free, so that `from model.other import x` finds the same package.
+    Under its own path where that is a name and free, so that `from model.other import x` finds the same package.
     """
     if path.resolve() == Path.cwd():
-        return ""
-    name = ".".join(folder.parts) if not folder.is_absolute() else folder.name
-    try:
-        package = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (name + ".").startswith(error.name + "."):
-            raise  # from the package's own __init__.py
-        package = None
-    if package is not None and str(path.resolve()) in [
-        str(Path(p).resolve()) for p in getattr(package, "__path__", [])
-    ]:
-        return name
-    name = f"fastserve_{path.name}"  # the name is taken by something else, or cannot be one
-    standing_in = ModuleType(name)
+        return None
+    if all(part.isidentifier() for part in folder.parts):
+        name = ".".join(folder.parts)
+        try:
+            package = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name + ".").startswith(error.name + "."):
+                raise  # from the package's own __init__.py
+        else:
+            if path.resolve() in [Path(p).resolve() for p in getattr(package, "__path__", [])]:
+                return package
+    standing_in = ModuleType("fastserve_" + re.sub(r"\W", "_", path.name))
     standing_in.__path__ = [str(path)]
-    sys.modules[name] = standing_in
-    return name
+    sys.modules[standing_in.__name__] = standing_in
+    return standing_in
 
 
 def _find_class(directory: ModelDirectory, module: ModuleType) -> type:

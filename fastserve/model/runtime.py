@@ -20,7 +20,7 @@ from fastserve.model.contract import Contract, Kind, Method, read_contract
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import find_load, is_async, make_model
 from fastserve.model.slots import Slots
-from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep
+from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
 from fastserve.model.streams import StreamBudget
 from fastserve.model.threads import Workers
 
@@ -130,9 +130,14 @@ class Runtime:
                 return
 
     async def _load_on_loop(self, load: Callable[[], Any]) -> None:
+        task = asyncio.create_task(as_pair(load()))
         try:
-            await load()
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:  # of this, not of what `load` waits for
+            task.cancel()
+            raise
+        _, error = task.result()
+        if error is not None:
             raise LoadError(f"{type(error).__name__}: {error}") from error
 
     def _lay_out(self, contract: Contract) -> None:
@@ -164,6 +169,6 @@ def _load_retries() -> int:
     said = os.environ.get(LOAD_RETRIES_VARIABLE, "")
     if not said:
         return LOAD_RETRIES
-    if not said.isdigit():
+    if not (said.isascii() and said.isdigit()):
         raise SetupError(f"{LOAD_RETRIES_VARIABLE} takes a whole number, not {said!r}")
     return int(said)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
@@ -126,9 +126,14 @@ class Step:
         """
         hall = self._hall
         if type(generator) is AsyncGeneratorType:  # its place is the loop; this thread, and so the slot, is held
-            return asyncio.run_coroutine_threadsafe(self._stream_on_loop(job, generator), hall.loop).result()
+            content, error = asyncio.run_coroutine_threadsafe(
+                as_pair(self._stream_on_loop(job, generator)), hall.loop
+            ).result()
+            if error is not None:
+                raise error
+            return content
         if job.wants_whole():
-            return hall.encode(gather(generator))
+            return hall.encode(gather(generator, lambda: job.is_cancelled))
         produce(hall.open_stream(job, self._tell_from_thread), generator)
         return None
 
@@ -140,7 +145,7 @@ class Step:
             run = functools.partial(context.run, self._stream_on_thread, job, generator)
             return await self._workers.call(run, hall.completions)
         if job.wants_whole():
-            return hall.encode(await gather_on_loop(generator))
+            return hall.encode(await gather_on_loop(generator, lambda: job.is_cancelled))
         await produce_on_loop(hall.open_stream(job, self._tell_on_loop), generator)
         return None
 
@@ -230,3 +235,14 @@ class LoopStep(Step):
         else:
             job.context = copy_context()  # what this step set is seen by the next
             following.start(job)
+
+
+async def as_pair(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    """(what `coroutine` returns, None) or (None, what it raises).
+
+    For a task of its own: one that raises SystemExit or KeyboardInterrupt would end the loop.
+    """
+    try:
+        return await coroutine, None
+    except BaseException as error:  # noqa: BLE001 - raised again on the thread that waits
+        return None, error

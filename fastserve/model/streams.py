@@ -34,14 +34,15 @@ class Reader(Protocol):
 
 
 class StreamBudget:
-    """Unread bytes that one stream and all streams together may hold. `used` belongs to the loop's thread."""
+    """Unread bytes that one stream and all streams together may hold. used: what all hold now, under `lock`."""
 
-    __slots__ = ("all_bytes", "each_bytes", "used")
+    __slots__ = ("all_bytes", "each_bytes", "lock", "used")
 
     def __init__(self, each_bytes: int, all_bytes: int) -> None:
         self.each_bytes = each_bytes
         self.all_bytes = all_bytes
         self.used = 0
+        self.lock = threading.Lock()
 
 
 class Stream:
@@ -68,7 +69,7 @@ class Stream:
 
     def __init__(self, reader: Reader, budget: StreamBudget, tell: Callable[[Stream], None]) -> None:
         """tell: has `on_loop` called on the loop's thread; called from the producer's."""
-        self._reader = reader
+        self._reader: Reader | None = reader
         self._budget = budget
         self._tell = tell
         self._chunks: deque[bytes] = deque()
@@ -101,6 +102,7 @@ class Stream:
         unread = self._produced - self._taken
         if unread < FREE_BYTES:
             return True
+        self._account()
         return unread < self._budget.each_bytes and self._budget.used < self._budget.all_bytes
 
     def end(self, error: BaseException | None = None) -> None:
@@ -144,7 +146,12 @@ class Stream:
     def on_loop(self) -> None:
         self._is_announced = False
         self._account()
-        self._reader.on_chunks(self)
+        reader = self._reader
+        if reader is None:  # it has been told of the end
+            return
+        if self.is_done:
+            self._reader = None  # each holds the other
+        reader.on_chunks(self)
 
     @property
     def is_empty(self) -> bool:
@@ -173,9 +180,10 @@ class Stream:
         self._wake_producer()
 
     def _account(self) -> None:
-        unread = 0 if self.is_cancelled else self._produced - self._taken
-        self._budget.used += unread - self._accounted
-        self._accounted = unread
+        with self._budget.lock:
+            unread = 0 if self.is_cancelled else self._produced - self._taken
+            self._budget.used += unread - self._accounted
+            self._accounted = unread
 
     def _wake_producer(self) -> None:
         room = self._room
@@ -215,11 +223,24 @@ def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
     stream.end(error)
 
 
+class _Turns:
+    """Lets the loop have a turn now and then: an async generator that never waits would hold it."""
+
+    def __init__(self) -> None:
+        self._time = asyncio.get_running_loop().time
+        self._ends = 0.0  # the first turn is given at once: the first chunk goes out
+
+    async def give(self) -> None:
+        """Give a turn if this one has lasted TURN_S."""
+        if self._time() > self._ends:
+            await asyncio.sleep(0)
+            self._ends = self._time() + TURN_S
+
+
 async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None]) -> None:
     """Run `generator` into `stream` to its end, on the loop. Raises only CancelledError."""
-    loop = asyncio.get_running_loop()
+    turns = _Turns()
     error: BaseException | None = None
-    turn_ends = 0.0  # the first chunk goes out at once
     try:
         try:
             async for chunk in generator:
@@ -227,9 +248,7 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None]) 
                     break
                 if not stream.put(chunk):
                     await stream.wait_for_room_on_loop()
-                if loop.time() > turn_ends:
-                    await asyncio.sleep(0)
-                    turn_ends = loop.time() + TURN_S
+                await turns.give()
         finally:
             await generator.aclose()
     except asyncio.CancelledError as raised:
@@ -240,20 +259,36 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None]) 
     stream.end(error)
 
 
-def gather(generator: Generator[Any, None, None]) -> str:
-    """All of `generator`'s output as one text, for a client that accepts only JSON."""
+def _never() -> bool:
+    return False
+
+
+def gather(generator: Generator[Any, None, None], is_cancelled: Callable[[], bool] = _never) -> str:
+    """All of `generator`'s output as one text, for a client that accepts only JSON; ends early if that has gone."""
+    chunks: list[bytes] = []
     try:
-        return _join([_as_bytes(chunk) for chunk in generator])
+        for chunk in generator:
+            if is_cancelled():
+                break
+            chunks.append(_as_bytes(chunk))
     finally:
         generator.close()
+    return _join(chunks)
 
 
-async def gather_on_loop(generator: AsyncGenerator[Any, None]) -> str:
+async def gather_on_loop(generator: AsyncGenerator[Any, None], is_cancelled: Callable[[], bool] = _never) -> str:
     """The same for an async generator."""
+    turns = _Turns()
+    chunks: list[bytes] = []
     try:
-        return _join([_as_bytes(chunk) async for chunk in generator])
+        async for chunk in generator:
+            if is_cancelled():
+                break
+            chunks.append(_as_bytes(chunk))
+            await turns.give()
     finally:
         await generator.aclose()
+    return _join(chunks)
 
 
 def _join(chunks: list[bytes]) -> str:

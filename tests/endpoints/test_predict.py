@@ -152,12 +152,12 @@ def test_a_result_that_has_no_json_form_is_500_and_says_why() -> None:
     assert scene.answer == (500, {"error": "Unhandled exception: TypeError: no such form"})
 
 
-def test_a_request_cut_off_by_the_stop_is_503() -> None:
+def test_a_coroutine_that_was_cancelled_from_within_is_500() -> None:
     scene = Scene()
     scene.post(b"{}")
     scene.jobs[0].error = asyncio.CancelledError()
     scene.jobs[0].on_result()
-    assert scene.answer[0] == 503
+    assert scene.answer[0] == 500
 
 
 def test_nothing_is_answered_once_the_client_has_gone() -> None:

@@ -1,0 +1,160 @@
+"""Predict slots: never more than there are, first come first served, none lost to a cancelled waiter."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+import uvloop
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastserve.model.slots import Slots
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    loop = uvloop.new_event_loop()
+    try:
+        return loop.run_until_complete(asyncio.wait_for(main, 20.0))
+    finally:
+        loop.close()
+
+
+async def settle() -> None:
+    """Let every task that can go on do so: a slot may go through as many hands as there are tasks."""
+    for _ in range(60):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_slot_can_be_taken_as_often_as_there_are_slots(count: int) -> None:
+    slots = Slots(count)
+    assert [slots.try_take() for _ in range(count + 2)] == [True] * count + [False] * 2
+    slots.release()
+    assert slots.try_take()
+    assert not slots.try_take()
+
+
+def test_take_does_not_wait_while_a_slot_is_free() -> None:
+    async def main() -> None:
+        slots = Slots(2)
+        await slots.take()
+        await slots.take()
+        assert not slots.try_take()
+
+    run(main())
+
+
+def test_who_waits_longest_is_next() -> None:
+    async def main() -> list[int]:
+        slots = Slots(1)
+        order: list[int] = []
+
+        async def use(number: int) -> None:
+            await slots.take()
+            order.append(number)
+            await asyncio.sleep(0)
+            slots.release()
+
+        await asyncio.gather(*(use(number) for number in range(10)))
+        assert slots.try_take()
+        return order
+
+    assert run(main()) == list(range(10))
+
+
+def test_a_released_slot_is_not_taken_from_who_waits() -> None:
+    async def main() -> None:
+        slots = Slots(1)
+        assert slots.try_take()
+        waiting = asyncio.ensure_future(slots.take())
+        await settle()
+        slots.release()
+        assert not slots.try_take()
+        await waiting
+
+    run(main())
+
+
+def test_a_waiter_that_was_cancelled_is_passed_over() -> None:
+    async def main() -> None:
+        slots = Slots(1)
+        assert slots.try_take()
+        first, second = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
+        await settle()
+        first.cancel()
+        await settle()
+        slots.release()
+        await second
+        slots.release()
+        assert slots.try_take()
+
+    run(main())
+
+
+def test_a_waiter_cancelled_as_it_is_given_the_slot_gives_it_on() -> None:
+    async def main() -> None:
+        slots = Slots(1)
+        assert slots.try_take()
+        first, second = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
+        await settle()
+        slots.release()  # first's now, but it has not run yet
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await second
+        assert not slots.try_take()
+
+    run(main())
+
+
+async def check_slots(count: int, moves: list[tuple[str, int]]) -> None:
+    """Play `moves`; after each, the first `count` of those who came and neither left nor gave up hold a slot."""
+    slots = Slots(count)
+    came: list[asyncio.Task[None]] = []
+    leaving: dict[asyncio.Task[None], asyncio.Event] = {}
+    entered: list[asyncio.Task[None]] = []
+
+    async def use() -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        if not slots.try_take():
+            await slots.take()
+        try:
+            entered.append(me)
+            await leaving[me].wait()
+        finally:
+            slots.release()
+
+    for move, number in moves:
+        if move == "come":
+            task = asyncio.ensure_future(use())
+            leaving[task] = asyncio.Event()
+            came.append(task)
+        elif came:
+            task = came[number % len(came)]
+            if move == "leave":
+                leaving[task].set()
+            else:
+                task.cancel()
+        if number % 2:  # sometimes several moves in one turn of the loop
+            await settle()
+            there = [task for task in came if not task.done()]
+            assert [task for task in entered if not task.done()] == there[:count]
+    for event in leaving.values():
+        event.set()
+    await asyncio.gather(*came, return_exceptions=True)
+    assert [slots.try_take() for _ in range(count + 1)] == [True] * count + [False]
+    assert entered == [task for task in came if task in entered]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(1, 3), st.lists(st.tuples(st.sampled_from(["come", "come", "leave", "cancel"]), st.integers(0, 9)))
+)
+def test_whatever_happens_no_slot_is_lost_and_none_is_there_twice(count: int, moves: list[tuple[str, int]]) -> None:
+    run(check_slots(count, moves))
