@@ -126,6 +126,9 @@ class Server:
         except SetupError as error:
             self._failure = error
             self._stop_with(EXIT_FAILED)
+        except Exception:
+            _logger.exception("loading failed; this is a bug of fastserve")
+            self._stop_with(EXIT_FAILED)
         else:
             # What has been loaded lives as long as the process: the collector need not look at it again.
             gc.collect()
@@ -140,17 +143,18 @@ class Server:
                 _logger.warning("interrupted again: ending at once")
                 _exit_now(EXIT_INTERRUPTED)
             return
+        self._stop_with(EXIT_OK)
         in_flight = self._runtime.in_flight
         _logger.info("%s: draining, %d requests in flight", signal.Signals(number).name, in_flight)
-        self._stop_with(EXIT_OK)
 
     def _stop_with(self, status: int) -> None:
-        self._status = status
-        self._stopping.set()
+        if not self._stopping.is_set():
+            self._status = status
+            self._lifecycle.move_to(State.DRAINING)
+            self._stopping.set()
 
     async def _drain(self, acceptors: list[asyncio.AbstractServer]) -> None:
         """No new connections; finish what is in flight, within the time given."""
-        self._lifecycle.move_to(State.DRAINING)
         for acceptor in acceptors:
             acceptor.close()
         self._listener.drain()
