@@ -6,6 +6,8 @@ Numpy and torch values are encoded if the model has imported them; neither is im
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import sys
 from typing import Any, Final
 
@@ -65,10 +67,36 @@ def _encode_with_care(value: Any, first: TypeError) -> bytes:
     import json
 
     try:
-        return json.dumps(value, default=_default).encode()
+        try:
+            return json.dumps(value, default=_default_beside_big, allow_nan=False).encode()
+        except ValueError as error:  # NaN or an infinity, which orjson writes as null
+            if "Out of range float" not in str(error):
+                raise
+            return json.dumps(_without_nan(value), default=_default_beside_big, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         cause = first.__cause__ if isinstance(first.__cause__, Exception) else error
         raise ResultError(f"{type(error).__name__}: {error}") from cause
+
+
+def _default_beside_big(value: Any) -> Any:
+    """What `_default` says, and what orjson alone would have written: dates, dataclasses, enums, UUIDs."""
+    try:
+        return _default(value)
+    except TypeError:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return orjson.loads(orjson.dumps(value))
+
+
+def _without_nan(value: Any) -> Any:
+    """`value` with None for each float that JSON has no form for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(inner) for inner in value]
+    return value
 
 
 def _default(value: Any) -> Any:

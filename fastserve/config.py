@@ -41,7 +41,7 @@ def seconds(least: float, most: float) -> Parse:
     def parse(value: object) -> float:
         try:
             number = float(value) if isinstance(value, (str, int, float)) else -1.0
-        except ValueError:
+        except (ValueError, OverflowError):
             number = -1.0
         if isinstance(value, bool) or not least <= number <= most:
             raise ValueError(f"takes a number of seconds from {least:g} to {most:g}")

@@ -192,10 +192,11 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
         for family, _, _, _, address in dict.fromkeys(found):
             host_and_port = (address[0], opened[0].getsockname()[1] if opened else port)
             opened.append(socket.create_server(host_and_port, family=family, backlog=BACKLOG))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a host name at all
         for listening in opened:
             listening.close()
-        raise SetupError(f"cannot listen on {host}:{port}: {error.strerror}; try another --host or --port") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SetupError(f"cannot listen on {host}:{port}: {why}; try another --host or --port") from None
     return opened
 
 

@@ -473,7 +473,8 @@ def test_coroutines_predict_in_the_order_they_were_asked_for(serve: Callable[...
     assert order == list(range(30))
 
 
-def test_preprocess_and_postprocess_run_beside_predict(serve: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("is_async", [False, True])
+def test_preprocess_and_postprocess_run_beside_predict(serve: Callable[..., Any], is_async: bool) -> None:
     second_preprocessed, second_predicted = threading.Event(), threading.Event()
 
     def preprocess(number: int) -> int:
@@ -493,10 +494,28 @@ def test_preprocess_and_postprocess_run_beside_predict(serve: Callable[..., Any]
             wait(second_predicted)
         return number
 
+    async def preprocess_async(number: int) -> int:
+        return preprocess(number)
+
+    async def predict_async(number: int) -> int:
+        if number == 1:
+            await until(second_preprocessed.is_set)
+        return predict(number)
+
+    async def postprocess_async(number: int) -> int:
+        if number == 1:
+            await until(second_predicted.is_set)
+        return postprocess(number)
+
     async def scenario(runtime: Runtime) -> None:
         assert list(await asyncio.gather(ask(runtime, 1), ask(runtime, 2))) == [1, 2]
 
-    serve(methods(preprocess=preprocess, predict=predict, postprocess=postprocess), scenario)
+    steps: dict[str, Any] = (
+        {"preprocess": preprocess_async, "predict": predict_async, "postprocess": postprocess_async}
+        if is_async
+        else {"preprocess": preprocess, "predict": predict, "postprocess": postprocess}
+    )
+    serve(methods(**steps), scenario)
 
 
 def test_as_many_preprocesses_run_at_once_as_truss_has_threads(serve: Callable[..., Any]) -> None:
@@ -1069,7 +1088,7 @@ def test_whatever_another_step_raises_is_its_job_s_error_too(
     serve(methods(**{"predict": lambda payload: payload, step: raising(kind, error)}), scenario)
 
 
-@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "generator", "async_generator"])
 def test_a_finished_job_is_let_go_without_the_collector(serve: Callable[..., Any], kind: str) -> None:
     async def scenario(runtime: Runtime) -> None:
         gc.disable()
@@ -1305,7 +1324,7 @@ def test_waiting_for_idle_includes_what_comes_while_it_waits(serve: Callable[...
         class First(Asked):
             def on_result(self) -> None:
                 super().on_result()
-                runtime.submit(second)
+                self.over.get_loop().call_soon(runtime.submit, second)  # before who waits is woken
 
         runtime.submit(First("1"))
         await runtime.wait_idle()

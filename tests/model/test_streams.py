@@ -535,18 +535,13 @@ def test_an_async_generator_that_never_waits_lets_others_have_a_turn() -> None:
 def test_an_async_generator_that_never_waits_lets_others_have_a_turn_while_it_is_gathered() -> None:
     async def main() -> None:
         turn = Turn()
-        await gather_on_loop(turn.generate(), never)
+        await gather_on_loop(turn.generate())
         assert turn.has_come
 
     run(main())
 
 
 # --- gathering ---
-
-
-def never() -> bool:
-    return False
-
 
 EURO = "\u20ac".encode()
 GATHERED: list[tuple[list[Any], str]] = [
@@ -558,8 +553,8 @@ GATHERED: list[tuple[list[Any], str]] = [
 
 @pytest.mark.parametrize("chunks, expected", GATHERED)
 def test_gathering_joins_text_and_bytes(chunks: list[Any], expected: str) -> None:
-    assert gather(Log().generate(*chunks), never) == expected
-    assert run(gather_on_loop(Log().generate_async(*chunks), never)) == expected
+    assert gather(Log().generate(*chunks)) == expected
+    assert run(gather_on_loop(Log().generate_async(*chunks))) == expected
 
 
 @pytest.mark.parametrize(
@@ -577,9 +572,9 @@ def test_what_cannot_be_gathered_is_refused_and_the_generator_closed(
         log = Log()
         with pytest.raises(ResultError, match=words):
             if is_async:
-                run(gather_on_loop(log.generate_async(*chunks), never))
+                run(gather_on_loop(log.generate_async(*chunks)))
             else:
-                gather(log.generate(*chunks), never)
+                gather(log.generate(*chunks))
         assert log == seen
 
 

@@ -1,0 +1,220 @@
+"""Log lines as Truss writes them, and tracebacks that begin with the user's own code."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fastserve.logs import JsonFormatter, set_up_logs, trimmed
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("DISABLE_JSON_LOGGING", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def logged(
+    monkeypatch: pytest.MonkeyPatch, write: Callable[[logging.Logger], None], log_format: str = "json", **more: Any
+) -> str:
+    """What `write` makes of stderr."""
+    stderr: io.StringIO = more.get("stderr") or io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    set_up_logs(more.get("level", "info"), log_format)
+    write(logging.getLogger("some.model"))
+    return stderr.getvalue()
+
+
+# --- lines ---
+
+
+def test_a_json_line_has_truss_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = json.loads(logged(monkeypatch, lambda log: log.warning("%d of %s", 3, "caf\u00e9s")))
+    assert set(line) == {"asctime", "levelname", "message"}
+    assert (line["levelname"], line["message"]) == ("WARNING", "3 of caf\u00e9s")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}", line["asctime"])
+
+
+def test_a_traceback_is_one_more_key_of_the_same_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(log: logging.Logger) -> None:
+        try:
+            raise KeyError("gone")
+        except KeyError:
+            log.exception("first\nsecond")
+
+    text = logged(monkeypatch, write)
+    assert text.count("\n") == 1
+    line = json.loads(text)
+    assert set(line) == {"asctime", "levelname", "message", "exc_info"}
+    assert line["message"] == "first\nsecond"
+    assert line["exc_info"].startswith("Traceback (most recent call last):\n")
+    assert line["exc_info"].endswith("\nKeyError: 'gone'")
+
+
+def test_exc_info_without_an_exception_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "exc_info" not in json.loads(logged(monkeypatch, lambda log: log.error("x", exc_info=True)))
+
+
+def test_half_a_surrogate_pair_can_be_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert json.loads(logged(monkeypatch, lambda log: log.info("\ud800")))["message"] == "\ud800"
+
+
+def test_a_text_line_is_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = logged(monkeypatch, lambda log: log.info("hello"), "text")
+    assert re.fullmatch(r"[-0-9]+ [:,0-9]+ INFO +hello\n", text)
+
+
+@pytest.mark.parametrize("level, shown", [("debug", 3), ("info", 2), ("critical", 0)])
+def test_the_level_holds_for_what_a_model_logs_too(monkeypatch: pytest.MonkeyPatch, level: str, shown: int) -> None:
+    def write(log: logging.Logger) -> None:
+        log.debug("x")
+        log.info("x")
+        log.error("x")
+
+    assert logged(monkeypatch, write, level=level).count("\n") == shown
+
+
+def test_setting_up_twice_does_not_double_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up_logs("info", "text")
+    assert logged(monkeypatch, lambda log: log.info("once")).count("once") == 1
+
+
+@pytest.mark.parametrize(
+    "log_format, disabled, screen, is_json",
+    [
+        ("auto", None, False, True),
+        ("auto", "", False, True),
+        ("auto", "1", False, False),
+        ("auto", None, True, False),
+        ("json", "1", True, True),
+        ("text", None, False, False),
+    ],
+)
+def test_auto_is_text_on_a_terminal_or_if_truss_switch_says_so(
+    monkeypatch: pytest.MonkeyPatch, log_format: str, disabled: str | None, screen: bool, is_json: bool
+) -> None:
+    if disabled is not None:
+        monkeypatch.setenv("DISABLE_JSON_LOGGING", disabled)
+    stderr = Screen() if screen else io.StringIO()
+    text = logged(monkeypatch, lambda log: log.info("hello"), log_format, stderr=stderr)
+    assert text.startswith("{") == is_json
+
+
+def test_the_formatter_leaves_the_record_to_other_handlers() -> None:
+    record = logging.LogRecord("x", logging.INFO, "file", 1, "%s", ("a",), None)
+    JsonFormatter().format(record)
+    assert (record.msg, record.args) == ("%s", ("a",))
+
+
+# --- trimmed tracebacks ---
+
+SERVER = "/opt/server/run.py"
+MODEL = "/models/truss/model/model.py"
+LIBRARY = "/usr/lib/library.py"
+
+
+def code(file: str, source: str, **names: Any) -> Callable[..., Any]:
+    """The function `f` of `source`, which seems to stand in `file`."""
+    exec(compile(source, file, "exec"), names)
+    function: Callable[..., Any] = names["f"]
+    return function
+
+
+def raised(function: Callable[..., Any]) -> BaseException:
+    """What `function` raises, called by the server."""
+    try:
+        code(SERVER, "def f(g):\n    g()", g=function)(function)
+    except BaseException as error:  # noqa: BLE001
+        return error
+    raise AssertionError
+
+
+def files(error: BaseException | None) -> list[str]:
+    """The files of the frames of `error`, this one's left out."""
+    assert error is not None
+    return [frame.filename for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+
+
+library = code(LIBRARY, "def f():\n    1 / 0")
+fails = code(MODEL, "def f():\n    library()", library=library)
+
+
+@pytest.mark.parametrize(
+    "directory, left",
+    [
+        ("/models/truss", [MODEL, LIBRARY]),
+        ("/models/truss/", [MODEL, LIBRARY]),
+        ("/models", [MODEL, LIBRARY]),
+        ("/opt", [SERVER, MODEL, LIBRARY]),
+        ("/", [SERVER, MODEL, LIBRARY]),
+    ],
+)
+def test_a_traceback_begins_at_the_first_frame_in_the_directory_and_keeps_the_rest(
+    directory: str, left: list[str]
+) -> None:
+    error = raised(fails)
+    assert files(error) == [SERVER, MODEL, LIBRARY]
+    assert trimmed(error, directory) is error
+    assert files(error) == left
+
+
+@pytest.mark.parametrize("directory", ["/models/tr", "/models/truss2", "/models/truss/model/model.py/x"])
+def test_a_traceback_without_a_frame_in_the_directory_is_dropped(directory: str) -> None:
+    error = trimmed(raised(fails), directory)
+    assert error.__traceback__ is None
+    assert traceback.format_exception(error) == ["ZeroDivisionError: division by zero\n"]
+
+
+def test_frames_of_the_server_further_in_are_the_user_s_own_calls() -> None:
+    calls_back = code(MODEL, "def f():\n    back()", back=code(SERVER, "def f():\n    model()", model=fails))
+    assert files(trimmed(raised(calls_back), "/models/truss")) == [MODEL, SERVER, MODEL, LIBRARY]
+
+
+RAISES = "def f():\n    try:\n        inner()\n    except ZeroDivisionError as error:\n        raise KeyError"
+
+
+@pytest.mark.parametrize("how, attribute", [(" from error", "__cause__"), ("", "__context__")])
+def test_causes_and_contexts_are_trimmed_too(how: str, attribute: str) -> None:
+    inner = code(SERVER, "def f():\n    model()", model=fails)
+    outer = code(SERVER, "def f():\n    model()", model=code(MODEL, RAISES + how, inner=inner))
+    error = trimmed(raised(outer), "/models/truss")
+    assert files(error) == [MODEL]
+    assert files(getattr(error, attribute)) == [MODEL, SERVER, MODEL, LIBRARY]
+    # A cause that never left the server has nothing to show.
+    hidden = raised(library)
+    error.__cause__ = hidden
+    trimmed(error, "/models/truss")
+    assert files(hidden) == []
+
+
+def test_errors_that_are_each_other_s_cause_are_trimmed_once() -> None:
+    first, second = raised(fails), raised(fails)
+    first.__cause__, second.__cause__ = second, first
+    trimmed(first, "/models/truss")
+    assert files(first) == files(second) == [MODEL, LIBRARY]
+
+
+def test_a_syntax_error_still_names_its_line() -> None:
+    def compiles() -> None:
+        compile("def f(:\n", MODEL, "exec")
+
+    shown = "".join(traceback.format_exception(trimmed(raised(compiles), "/models/truss")))
+    assert f'File "{MODEL}", line 1' in shown
+    assert "Traceback" not in shown
