@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ from fastserve.errors import SetupError
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 PREFIX: Final = "FASTSERVE_"
+
+# What Kubernetes puts into every container beside a Service of the name `fastserve`.
+KUBERNETES_VARIABLE: Final = re.compile(r"FASTSERVE_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_\w+)")
 
 Parse = Callable[[object], Any]
 
@@ -371,8 +375,9 @@ def _candidates(
     if name in arguments:
         yield declared.flag, arguments[name]
     for variable in (declared.variable, *declared.environment):
-        if environ.get(variable):
-            yield variable, environ[variable]
+        value = environ.get(variable)
+        if value and not value.startswith("tcp://"):  # Kubernetes' again
+            yield variable, value
     if declared.yaml is not None and runtime.get(declared.yaml) is not None:
         yield where(declared.yaml), runtime[declared.yaml]
 
@@ -381,5 +386,7 @@ def check_environment(environ: Mapping[str, str]) -> None:
     """Refuse FASTSERVE_ variables that mean nothing: a misspelt one would be ignored in silence."""
     known = {o.variable for o in OPTIONS.values()}
     for variable in environ:
+        if KUBERNETES_VARIABLE.fullmatch(variable):
+            continue
         if variable.startswith(PREFIX) and variable not in known:
             raise SetupError(f"{variable}: no such option{did_you_mean(variable, known)}")

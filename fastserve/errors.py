@@ -47,3 +47,11 @@ class LoadError(ModelError):
 
 class ServerError(Exception):
     """A bug of fastserve's own."""
+
+
+def text_of(error: BaseException) -> str:
+    """`str(error)`, or what kind it is if user code made it one that cannot be shown."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - its `__str__` is user code
+        return f"<{type(error).__name__} that cannot be shown>"

@@ -5,6 +5,7 @@ The root logger gets the handler, so that a model's own `logging` calls come out
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -59,6 +60,7 @@ def trimmed(error: BaseException, directory: str) -> BaseException:
         step = one.__traceback__
         while step is not None and not step.tb_frame.f_code.co_filename.startswith(prefix):
             step = step.tb_next
-        one.__traceback__ = step
+        with contextlib.suppress(Exception):  # a class of the user's may refuse
+            one.__traceback__ = step
         pending += [e for e in (one.__cause__, one.__context__) if e is not None]
     return error

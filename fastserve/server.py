@@ -13,8 +13,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
-from typing import Final
+from typing import Final, TypeVar
 
 import uvloop
 
@@ -33,6 +34,11 @@ from fastserve.model.loader import prepare_process
 from fastserve.model.runtime import Runtime
 
 _logger: Final = logging.getLogger("fastserve")
+# Told whatever the log level: with --port 0 nobody could know it otherwise.
+_address_logger: Final = logging.getLogger("fastserve.address")
+_address_logger.setLevel(logging.INFO)
+
+T = TypeVar("T")
 
 # uvicorn's and Truss's: a burst of new connections waits in the kernel instead of being refused.
 BACKLOG: Final = 2048
@@ -55,14 +61,39 @@ def run(directory: ModelDirectory, config: Config) -> int:
     asyncio.set_event_loop(loop)
     try:
         server = Server(loop, directory, config)
-        status = loop.run_until_complete(server.serve())
-        loop.run_until_complete(loop.shutdown_asyncgens())
+        status = _run_to_end(loop, loop.create_task(server.serve()))
+        _run_to_end(loop, loop.create_task(_end_generators(loop)))
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-    if not server.has_ended_threads:
+    if not server.has_ended_threads or not _join_threads():
         _exit_now(status)  # a thread is stuck in user code; only the end of the process ends it
     return status
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
+    """Run the loop until `task` is done. A SystemExit of the model's own tasks, which stops the loop, is logged."""
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            _logger.error("a task of the model raised %s; the server goes on", type(error).__name__)
+
+
+async def _end_generators(loop: asyncio.AbstractEventLoop) -> None:
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(loop.shutdown_asyncgens(), CANCEL_S)
+
+
+def _join_threads() -> bool:
+    """Wait a little for threads that user code started and Python would wait for. Returns whether all have ended."""
+    deadline = time.monotonic() + CANCEL_S
+    started = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    for thread in started:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in started)
 
 
 class Server:
@@ -105,13 +136,13 @@ class Server:
             address, port = listening.getsockname()[:2]
             acceptors.append(await self._loop.create_server(lambda: Connection(self._listener), sock=listening))
             shown = f"[{address}]" if ":" in address else address
-            _logger.info("listening on http://%s:%d", shown, port)
+            _address_logger.info("listening on http://%s:%d", shown, port)
         return acceptors
 
     def _tick(self) -> None:
+        self._loop.call_later(TICK_S, self._tick)  # first: whatever happens below, the clock goes on
         self._listener.encoder.refresh(time.time())
         self._listener.deadlines.tick(self._loop.time())
-        self._loop.call_later(TICK_S, self._tick)
 
     async def _load(self) -> None:
         began = time.monotonic()
@@ -205,7 +236,9 @@ def _cause(error: LoadError) -> BaseException:
 
 
 def _exit_now(status: int) -> None:
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    try:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

@@ -188,6 +188,7 @@ CONFIG_YAML = "config.yaml"
     "argv, files, words",
     [
         ([], {}, ["required: DIR"]),
+        ([""], {}, ["an argument is empty", "model directory"]),
         (["nowhere"], {}, ["nowhere: does not exist", "model directory"]),
         (["file"], {"file": ""}, ["file: is not a directory"]),
         (["."], {}, ["no config.yaml", "an empty one will do"]),
@@ -356,3 +357,8 @@ def test_user_code_is_shown_too_if_the_directory_was_given_with_dots(tmp_path: P
 def test_help_of_the_real_command_is_no_mistake() -> None:
     assert run_to_end(Path("--help")) == (0, "")
     assert run_to_end(Path("--version")) == (0, "")
+
+
+def test_an_empty_directory_name_is_not_the_present_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([""]) == 2
+    assert "an argument is empty" in capsys.readouterr().err

@@ -204,8 +204,17 @@ def test_nesting_deeper_than_orjson_goes_is_written() -> None:
 
 
 @pytest.mark.parametrize("beside", [2**70, {1: 2**70}])
-def test_what_the_standard_library_had_to_write_is_strict_json_too(beside: Any) -> None:
-    assert strictly(encode_json([math.nan, math.inf, -math.inf, beside]))[:3] == [None, None, None]
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        ([math.nan, (math.inf, {"a": -math.inf})], [None, [None, {"a": None}]]),
+        (np.float32("nan"), None),
+        (np.array([math.nan, 1.5]), [None, 1.5]),
+        (Point(1, math.nan), {"x": 1, "y": None}),
+    ],
+)
+def test_what_the_standard_library_had_to_write_is_strict_json_too(value: Any, expected: Any, beside: Any) -> None:
+    assert strictly(encode_json([value, beside]))[0] == expected
 
 
 @pytest.mark.parametrize(

@@ -255,6 +255,19 @@ def test_variables_of_others_are_none_of_ours() -> None:
     assert all(option.variable.startswith(PREFIX) for option in OPTIONS.values())
 
 
+def test_what_kubernetes_sets_for_a_service_named_fastserve_is_none_of_ours_either() -> None:
+    environ = {
+        "FASTSERVE_SERVICE_HOST": "10.0.0.7",
+        "FASTSERVE_SERVICE_PORT": "80",
+        "FASTSERVE_SERVICE_PORT_HTTP": "80",
+        "FASTSERVE_PORT": "tcp://10.0.0.7:80",
+        "FASTSERVE_PORT_80_TCP": "tcp://10.0.0.7:80",
+        "FASTSERVE_PORT_80_TCP_ADDR": "10.0.0.7",
+    }
+    assert resolved(environ=environ) == Config()
+    assert resolved(environ={**environ, "PORT": "81"}).port == 81
+
+
 # --- the parsers ---
 
 
@@ -321,3 +334,16 @@ def test_did_you_mean_is_silent_if_nothing_is_near() -> None:
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().port = 1  # type: ignore[misc]
+
+
+def test_what_kubernetes_adds_beside_a_service_of_this_name_is_left_alone() -> None:
+    kubernetes = {
+        "FASTSERVE_SERVICE_HOST": "10.0.0.1",
+        "FASTSERVE_SERVICE_PORT": "80",
+        "FASTSERVE_SERVICE_PORT_HTTP": "80",
+        "FASTSERVE_PORT": "tcp://10.0.0.1:80",
+        "FASTSERVE_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "FASTSERVE_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert resolve({}, kubernetes, {}) == Config()
+    assert resolve({}, {**kubernetes, "PORT": "81"}, {}).port == 81

@@ -92,8 +92,11 @@ def test_the_level_holds_for_what_a_model_logs_too(monkeypatch: pytest.MonkeyPat
 
 
 def test_setting_up_twice_does_not_double_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_up_logs("info", "text")
-    assert logged(monkeypatch, lambda log: log.info("once")).count("once") == 1
+    def write(log: logging.Logger) -> None:
+        set_up_logs("info", "text")
+        log.info("once")
+
+    assert logged(monkeypatch, write).count("once") == 1
 
 
 @pytest.mark.parametrize(
@@ -187,21 +190,17 @@ def test_frames_of_the_server_further_in_are_the_user_s_own_calls() -> None:
     assert files(trimmed(raised(calls_back), "/models/truss")) == [MODEL, SERVER, MODEL, LIBRARY]
 
 
-RAISES = "def f():\n    try:\n        inner()\n    except ZeroDivisionError as error:\n        raise KeyError"
-
-
 @pytest.mark.parametrize("how, attribute", [(" from error", "__cause__"), ("", "__context__")])
 def test_causes_and_contexts_are_trimmed_too(how: str, attribute: str) -> None:
-    inner = code(SERVER, "def f():\n    model()", model=fails)
-    outer = code(SERVER, "def f():\n    model()", model=code(MODEL, RAISES + how, inner=inner))
-    error = trimmed(raised(outer), "/models/truss")
-    assert files(error) == [MODEL]
-    assert files(getattr(error, attribute)) == [MODEL, SERVER, MODEL, LIBRARY]
-    # A cause that never left the server has nothing to show.
-    hidden = raised(library)
-    error.__cause__ = hidden
+    source = (
+        f"def f():\n    try:\n        model()\n    except ZeroDivisionError as error:\n        raise KeyError{how}"
+    )
+    error = raised(code(SERVER, source, model=fails))
+    before = getattr(error, attribute)
+    assert files(before) == [SERVER, MODEL, LIBRARY]
     trimmed(error, "/models/truss")
-    assert files(hidden) == []
+    assert files(error) == []
+    assert files(before) == [MODEL, LIBRARY]
 
 
 def test_errors_that_are_each_other_s_cause_are_trimmed_once() -> None:

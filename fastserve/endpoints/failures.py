@@ -5,6 +5,7 @@ Status codes, `X-BASETEN-ERROR-*` header fields and texts are Truss's. Called by
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Final
 
@@ -51,8 +52,12 @@ def failure(error: BaseException, directory: str) -> Response:
 
 
 def log_failure(error: BaseException, directory: str, message: str = _MODEL_MESSAGE) -> None:
-    """Log what user code raised, its traceback trimmed to the user's frames."""
-    if isinstance(error, ResultError):
-        _logger.error("The result cannot be sent: %s", error)
-    else:
-        _logger.error(message, exc_info=trimmed(error, directory))
+    """Log what user code raised, its traceback trimmed to the user's frames. Never raises, whatever `error` does."""
+    try:
+        if isinstance(error, ResultError):
+            _logger.error("The result cannot be sent: %s", error)
+        else:
+            _logger.error(message, exc_info=trimmed(error, directory))
+    except Exception:  # noqa: BLE001 - an exception class of the user's, or a log handler, that itself fails
+        with contextlib.suppress(Exception):
+            _logger.error("%s It cannot be shown: %s", message, type(error).__name__)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastserve.codec import decode_json
 from fastserve.config import Config
 from fastserve.endpoints.failures import NOT_READY, failure, log_failure, refusal
-from fastserve.errors import RequestError
+from fastserve.errors import RequestError, text_of
 from fastserve.lifecycle import Lifecycle
 from fastserve.messages import JSON, OCTET_STREAM, Head, Request, Response, Route
 from fastserve.model.runtime import Runtime
@@ -174,7 +174,8 @@ class StreamReply:
             connection.send_response(request, failure(error, self._endpoint.directory))
         else:
             # No error response once the status line is out; a cut stream must not look whole (RFC 9112 section 8).
-            log_failure(error, self._endpoint.directory, f"Exception while generating streamed response: {error}")
+            message = f"Exception while generating streamed response: {text_of(error)}"
+            log_failure(error, self._endpoint.directory, message)
             if self._endpoint.ends_cut_streams:
                 connection.send_end(request)
             else:

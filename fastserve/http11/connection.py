@@ -15,7 +15,6 @@ from fastserve.config import KIB, Config
 from fastserve.errors import RequestError
 from fastserve.http11.content import (
     LARGE_BYTES,
-    ChunkedContent,
     Content,
     LargeReceiver,
     SizedContent,
@@ -26,7 +25,7 @@ from fastserve.http11.encoder import CONTINUE, JOIN_BYTES, LAST_CHUNK, Encoder, 
 from fastserve.http11.flow import Flow
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
-from fastserve.messages import JSON, Head, Request, Response, Route, error_response
+from fastserve.messages import CHUNKED, JSON, Head, Request, Response, Route, error_response
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
 # the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.
@@ -37,7 +36,7 @@ READ_OFF_BYTES: Final = 256 * KIB
 # Pipelined requests answered in one turn of the loop; then other connections have theirs.
 PIPELINE_BURST: Final = 16
 
-_NO_HEAD: Final = Head(b"\0", b"", b"", b"", {})  # no request starts with NUL
+_NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
 _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
 _CONNECTION_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 
@@ -388,14 +387,11 @@ class Connection(asyncio.Protocol):
     def _take_content(self) -> bool:
         content = self._content
         assert content is not None and not isinstance(content, LargeReceiver)
-        received = self._unread[self._parsed :]
-        self._consume(len(self._unread))
-        behind = content.feed(received)
-        if behind is None:
+        self._consume(content.feed(self._unread, self._parsed))
+        if content.is_complete:
+            self._run_content(content.take())
+        else:
             self._hand_over(content)
-            return False
-        self._unread = behind
-        self._run_content(content.take())
         return True
 
     def _hand_over(self, content: Content) -> None:
@@ -403,7 +399,7 @@ class Connection(asyncio.Protocol):
         assert self._head.route is not None
         if self._head.route.is_refusal and content.received > READ_OFF_BYTES:
             self._refuse_content(self._head)
-        elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES:
+        elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES and not self._unread:
             self._content = LargeReceiver(self, content, self._on_large_content)
             self._set_protocol(self._content)
 
@@ -517,8 +513,6 @@ class Connection(asyncio.Protocol):
         self._transport.close()
 
     def _release_content(self) -> None:
-        if isinstance(self._content, ChunkedContent):
-            self._content.close()
         self._content = None
         self._early = None
 

@@ -6,14 +6,15 @@ Framing only; what the content means is the codec's. Made by `connection.py` whe
 from __future__ import annotations
 
 import asyncio
+import enum
 import io
+import re
 from collections.abc import Callable
 from typing import Final
 
-import httptools
-
 from fastserve.config import KIB, MIB, Config
 from fastserve.errors import RequestError
+from fastserve.http11.parser import TOKEN
 from fastserve.messages import CHUNKED, Head
 
 # More than this still to come is worth a receiver of its own: uvloop reads at most 256 KB at a time, so less
@@ -23,125 +24,162 @@ LARGE_BYTES: Final = 256 * KIB
 # into, it is still in the cache then; and memory follows what came, not what was promised.
 GROWTH_BYTES: Final = MIB
 
-# Chunk extensions in one message: what llhttp and Go bound too (RFC 9112 section 7.1.1).
+# Chunk extensions in one message, and the longest line: what llhttp and Go bound too (RFC 9112 section 7.1.1).
 MAX_EXTENSION_BYTES: Final = 16 * KIB
-# Framing of one chunk: CRLF twice and up to 16 hex digits (64 bits).
-CHUNK_FRAMING_BYTES: Final = 20
+# Chunks decoded before the connection lets others have a turn: about 0.5 ms for the tiniest.
+CHUNK_BURST: Final = 256
 
-# llhttp reads a chunked message behind this, so that nothing of the peer's own header section bears on it.
-_CHUNKED_HEAD: Final = b"POST / HTTP/1.1\r\nHost: content\r\nTransfer-Encoding: chunked\r\n\r\n"
+_EXTENSION_VALUE: Final = rb'(?:%b|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*")' % TOKEN
+# chunk-size and extensions, without the white space that RFC 9112 section 7.1.1 lets senders put around `;` and `=`:
+# none is known to, and recipients that differ on it have been tricked.
+CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=%b)?)*)" % (TOKEN, _EXTENSION_VALUE))
+CHUNK_LINE_PREFIX: Final = re.compile(rb"[0-9A-Fa-f]{0,16}(?:(?<=[0-9A-Fa-f])(?:;[^\r\n]*\r?|\r))?")
+TRAILER_LINE: Final = re.compile(rb"%b:[\t -~\x80-\xff]*" % TOKEN)
 
 
 class SizedContent:
-    """Content of a known length, gathered from the reads it comes in."""
+    """Content of a known length, gathered from the reads it comes in. missing: bytes that have not arrived."""
 
-    __slots__ = ("_missing", "_pieces", "received")
+    __slots__ = ("_pieces", "missing", "received")
 
     def __init__(self, length: int) -> None:
         self._pieces: list[bytes] = []
-        self._missing = length
+        self.missing = length
         self.received = 0
 
     @property
-    def missing(self) -> int:
-        """Bytes that have not arrived."""
-        return self._missing
+    def is_complete(self) -> bool:
+        return not self.missing
 
-    def feed(self, received: bytes) -> bytes | None:
-        """Take what arrived. Returns the bytes behind the content once it is complete, else None."""
-        piece = received[: self._missing]
+    def feed(self, received: bytes, start: int) -> int:
+        """Take what arrived from `start` on. Returns where the bytes that are not taken begin."""
+        piece = received[start : start + self.missing]
         self._pieces.append(piece)
-        self._missing -= len(piece)
+        self.missing -= len(piece)
         self.received += len(piece)
-        return None if self._missing else received[len(piece) :]
+        return start + len(piece)
 
     def take(self) -> bytes:
         """All that has arrived, as one piece."""
         return b"".join(self._pieces)
 
 
-class ChunkedContent:
-    """Content in the chunked transfer coding (RFC 9112 section 7.1), decoded by llhttp.
+class _Expected(enum.IntEnum):
+    """What a chunked message goes on with. Data has a size and no end of line; the others are lines."""
 
-    llhttp would read on into the next request. A chunked message always ends in CRLF CRLF, so it is fed up to
-    each of those in turn and never past its end.
+    SIZE = enum.auto()
+    DATA = enum.auto()
+    DATA_END = enum.auto()
+    TRAILER = enum.auto()
+    NOTHING = enum.auto()
+
+
+class ChunkedContent:
+    """Content in the chunked transfer coding (RFC 9112 section 7.1).
+
+    Decoded here and not by llhttp, which reads on into the next request and does not say where the message ended.
+    received: bytes of the coding that have arrived.
     """
+
+    __slots__ = ("_config", "_content_bytes", "_expected", "_extension_bytes", "_line", "_missing", "_pieces",
+                 "_trailer_bytes", "received")  # fmt: skip
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._pieces: list[bytes] = []
-        self._counted = 0  # pieces counted in content_bytes
+        self._expected = _Expected.SIZE
+        self._line = b""  # the line that is not complete
+        self._missing = 0  # bytes of the present chunk's data
         self._content_bytes = 0
+        self._extension_bytes = 0
         self._trailer_bytes = 0
-        self._tail = b""  # the last bytes fed: a CRLF CRLF may be cut by a read
-        self._is_complete = False
         self.received = 0
-        self.on_body: Callable[[bytes], None] = self._pieces.append
-        self._parser = httptools.HttpRequestParser(self)
-        self._parser.feed_data(_CHUNKED_HEAD)
-        self._trailer_bytes = 0  # the head's own fields were counted
 
-    def on_message_complete(self) -> None:
-        self._is_complete = True
+    @property
+    def is_complete(self) -> bool:
+        return self._expected is _Expected.NOTHING
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """The trailer section: counted and dropped, never merged into the header section (RFC 9110 6.5.1)."""
-        self._trailer_bytes += len(name) + len(value) + 4
+    def feed(self, received: bytes, start: int) -> int:
+        """Take what arrived from `start` on, up to CHUNK_BURST chunks of it.
 
-    def feed(self, received: bytes) -> bytes | None:
-        """Take what arrived. Returns the bytes behind the message once it is complete, else None.
-
+        Returns where the bytes that are not taken begin: the end of the message once `is_complete`.
         Raises RequestError: 400 for bad framing, 413 for content over the limit, 431 for trailers over it.
         """
-        start = 0
-        while start < len(received):
-            end = self._find_end(received, start)
-            self._feed_parser(received[start:end])
-            self._check_limits(end - start)
-            if self._is_complete:
-                return received[end:]
-            start = end
-        return None
+        at, end = start, len(received)
+        for _ in range(2 * CHUNK_BURST):
+            if at == end or self.is_complete:
+                break
+            at = self._take_data(received, at) if self._expected is _Expected.DATA else self._take_line(received, at)
+        self.received += at - start
+        return at
 
     def take(self) -> bytes:
         """All content that has arrived, as one piece."""
         return b"".join(self._pieces)
 
-    def close(self) -> None:
-        """Let go of the parser, which holds this object."""
-        del self._parser
+    def _take_data(self, received: bytes, at: int) -> int:
+        piece = received[at : at + self._missing]
+        self._pieces.append(piece)
+        self._missing -= len(piece)
+        at += len(piece)
+        if not self._missing:
+            if received.startswith(b"\r\n", at):
+                self._expected = _Expected.SIZE
+                return at + 2
+            self._expected = _Expected.DATA_END
+        return at
 
-    def _find_end(self, received: bytes, start: int) -> int:
-        """Where the message may end next: behind a CRLF CRLF, also one that began in the read before."""
-        if start == 0 and self._tail:
-            seam = (self._tail + received[:3]).find(b"\r\n\r\n")
-            if seam >= 0:
-                return seam + 4 - len(self._tail)
-        end = received.find(b"\r\n\r\n", start)
-        if end < 0:
-            self._tail = (self._tail + received[start:])[-3:]
+    def _take_line(self, received: bytes, at: int) -> int:
+        end = received.find(b"\n", at) + 1
+        line = self._line + received[at : end or len(received)]
+        self._check_start(line)
+        if not end:
+            self._line = line
             return len(received)
-        self._tail = b""
-        return end + 4
+        self._line = b""
+        if not line.endswith(b"\r\n"):
+            raise RequestError(400, "malformed chunked content: a line that does not end in CRLF")
+        self._on_line(line[:-2])
+        return end
 
-    def _feed_parser(self, piece: bytes) -> None:
-        try:
-            self._parser.feed_data(piece)
-        except httptools.HttpParserError as error:
-            raise RequestError(400, f"malformed chunked content: {error}") from None
+    def _check_start(self, line: bytes) -> None:
+        """Refuse a line that cannot become a good one, complete or not."""
+        if self._expected is _Expected.SIZE:
+            if len(line) > MAX_EXTENSION_BYTES:
+                raise RequestError(413, f"over {MAX_EXTENSION_BYTES} bytes of chunk extensions")
+            if CHUNK_LINE_PREFIX.fullmatch(line.removesuffix(b"\n")) is None:
+                raise RequestError(400, "malformed chunked content: a chunk size that is none")
+        elif self._expected is _Expected.TRAILER:
+            if line.strip(b"\r\n") and self._trailer_bytes + len(line) > self._config.max_header_bytes:
+                raise RequestError(431, f"trailer section over {self._config.max_header_bytes} bytes")
+        elif not b"\r\n".startswith(line):
+            raise RequestError(400, "malformed chunked content: more data than the chunk size says")
 
-    def _check_limits(self, fed: int) -> None:
-        self.received += fed
-        for piece in self._pieces[self._counted :]:
-            self._content_bytes += len(piece)
-        self._counted = len(self._pieces)
+    def _on_line(self, line: bytes) -> None:
+        """line: without its CRLF."""
+        if self._expected is _Expected.SIZE:
+            match = CHUNK_LINE.fullmatch(line)
+            if match is None:
+                raise RequestError(400, "malformed chunked content: a chunk extension that is none")
+            self._begin_chunk(int(match[1], 16), len(match[2]))
+        elif self._expected is _Expected.DATA_END:
+            self._expected = _Expected.SIZE
+        elif not line:
+            self._expected = _Expected.NOTHING
+        else:  # trailers are counted and dropped, never merged into the header section (RFC 9110 section 6.5.1)
+            self._trailer_bytes += len(line) + 2
+            if TRAILER_LINE.fullmatch(line) is None:
+                raise RequestError(400, "malformed chunked content: a trailer field that is none")
+
+    def _begin_chunk(self, size: int, extension_bytes: int) -> None:
+        self._extension_bytes += extension_bytes
+        if self._extension_bytes > MAX_EXTENSION_BYTES:
+            raise RequestError(413, f"over {MAX_EXTENSION_BYTES} bytes of chunk extensions")
+        self._content_bytes += size
         if self._content_bytes > self._config.max_content_bytes:
             raise RequestError(413, f"content over {self._config.max_content_bytes} bytes")
-        if self._trailer_bytes > self._config.max_header_bytes:
-            raise RequestError(431, f"trailer section over {self._config.max_header_bytes} bytes")
-        framing = self.received - self._content_bytes - self._trailer_bytes
-        if framing > MAX_EXTENSION_BYTES + CHUNK_FRAMING_BYTES * (self._counted + 2):
-            raise RequestError(413, f"over {MAX_EXTENSION_BYTES} bytes of chunk extensions")
+        self._missing = size
+        self._expected = _Expected.DATA if size else _Expected.TRAILER
 
 
 Content = SizedContent | ChunkedContent

@@ -6,8 +6,11 @@ A coarse clock that ticks, and the set of connections that it asks. What is due 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Final, Protocol
+
+_logger: Final = logging.getLogger("fastserve.http11")
 
 # Timeouts are seconds long; a deadline is met within this. `Date` needs one tick a second at least.
 TICK_S: Final = 0.5
@@ -35,4 +38,7 @@ class Deadlines:
         """Set the clock and ask every connection. 10,000 idle ones: about 2 ms."""
         self.now = now
         for connection in tuple(self._watched):
-            connection.check_deadline(now)
+            try:
+                connection.check_deadline(now)
+            except Exception:  # the others' deadlines must still be met
+                _logger.exception("a deadline could not be checked; this is a bug of fastserve")

@@ -7,9 +7,13 @@ Reading stops while bytes of a further request wait; writing stops when the peer
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from typing import Final
 
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, for 0 s
@@ -21,13 +25,13 @@ class Flow:
     is_writable: the transport's write buffer is under its high-water mark (64 KiB).
     """
 
-    __slots__ = ("_is_reading", "_seen_unsent", "_stalled_since", "_transport", "is_writable")
+    __slots__ = ("_is_reading", "_seen_waiting", "_stalled_since", "_transport", "is_writable")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._is_reading = True
         self.is_writable = True
-        self._seen_unsent = 0
+        self._seen_waiting = 0
         self._stalled_since = 0.0
 
     def pause_reading(self) -> None:
@@ -46,18 +50,32 @@ class Flow:
 
     def resume_writing(self) -> None:
         self.is_writable = True
-        self._seen_unsent = 0  # the peer has taken something
+        self._seen_waiting = 0  # the peer has taken something
 
     def stalled_for(self, now: float) -> float:
         """Seconds for which the peer has taken none of the bytes that wait for it. Called by the sweep.
 
-        A buffer that is not empty and has not shrunk since the last sweep is not being read.
+        What waits is in the transport's buffer and in the kernel's. The first shrinks in steps of megabytes, so that
+        a slow but steady reader shows only in the second.
         """
-        unsent = self._transport.get_write_buffer_size()
-        if unsent == 0 or unsent < self._seen_unsent or self._seen_unsent == 0:
+        waiting = self._transport.get_write_buffer_size()
+        if waiting:
+            waiting += self._bytes_in_kernel()
+        if waiting == 0 or waiting < self._seen_waiting or self._seen_waiting == 0:
             self._stalled_since = now
-        self._seen_unsent = unsent
+        self._seen_waiting = waiting
         return now - self._stalled_since
+
+    def _bytes_in_kernel(self) -> int:
+        """Bytes sent and not acknowledged by the peer (tcp(7), SIOCOUTQ)."""
+        tcp = self._transport.get_extra_info("socket")
+        if tcp is None:
+            return 0
+        try:
+            answer = fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except OSError:
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def has_unsent(self) -> bool:
         """Whether something written has not been sent."""
@@ -66,6 +84,8 @@ class Flow:
     def reset_on_close(self) -> None:
         """Make the coming close a TCP reset instead of an orderly end."""
         tcp = self._transport.get_extra_info("socket")
-        if tcp is not None:
-            with socket.socket(fileno=os.dup(tcp.fileno())) as duplicate:  # uvloop's own cannot set options
-                duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        if tcp is None:
+            return
+        # A duplicate, because uvloop's own cannot set options; out of file descriptors it is an orderly end.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(tcp.fileno())) as duplicate:
+            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

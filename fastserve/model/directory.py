@@ -5,6 +5,7 @@ What the model later sees as `config` is made here. Called by `cli.py`; `loader.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import logging
@@ -77,6 +78,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "spec_version": "2.0",
 }
 
+# Far more than any config has, far less than what overflows a C stack.
+MAX_DEPTH: Final = 100
+
 # The keys read here or in loader.py, and the type each must have; what only Truss's platform reads is not checked.
 _TYPES: Final[dict[str, tuple[type, str]]] = {
     "model_metadata": (dict, "a mapping"),
@@ -116,8 +120,12 @@ def read_directory(path: Path) -> ModelDirectory:
 
     Raises SetupError, with file and line, if there is none, it is not YAML, or a key has the wrong type.
     """
-    if not path.is_dir():
+    try:
+        is_directory = path.is_dir()
         what = "is not a directory" if path.exists() else "does not exist"
+    except (OSError, ValueError) as error:
+        raise SetupError(f"the model directory cannot be read: {error}") from None
+    if not is_directory:
         raise SetupError(f"{path}: {what}; give a model directory, one with config.yaml and model/model.py")
     path = path.resolve()
     file = path / "config.yaml"
@@ -139,6 +147,7 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SetupError(f"{file}: {error}") from None
+    _check_depth(file, text)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
     try:
         node = loader.get_single_node()
@@ -165,6 +174,17 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     return said, _lines_of(node, file)
 
 
+def _check_depth(file: Path, text: str) -> None:
+    """Refuse nesting that would end the process: PyYAML composes by recursion in C."""
+    depth = 0
+    with contextlib.suppress(yaml.YAMLError):  # told by the one who reads it
+        for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else "?"
+                raise SetupError(f"{file}:{line}: nested more than {MAX_DEPTH} deep")
+
+
 def _lines_of(node: Any, file: Path) -> dict[tuple[str, ...], int]:
     lines: dict[tuple[str, ...], int] = {}
 
@@ -182,13 +202,18 @@ def _lines_of(node: Any, file: Path) -> dict[tuple[str, ...], int]:
 
 
 def _fill_defaults(said: Mapping[str, Any]) -> dict[str, Any]:
-    filled = copy.deepcopy(DEFAULTS)
+    return _merge(copy.deepcopy(DEFAULTS), said)
+
+
+def _merge(known: dict[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """`known`, with what is said put in; at every depth. Nothing behind a key (`secrets:`) leaves its default."""
     for key, value in said.items():
-        known = filled.get(key)
-        if value is None and isinstance(known, (dict, list)):
-            continue  # `secrets:` with nothing behind it
-        filled[key] = {**known, **value} if isinstance(known, dict) and isinstance(value, dict) else value
-    return filled
+        default = known.get(key)
+        if isinstance(default, dict) and isinstance(value, dict):
+            known[key] = _merge(default, value)
+        elif value is not None or not isinstance(default, (dict, list)):
+            known[key] = value
+    return known
 
 
 def _check(directory: ModelDirectory, said: Mapping[str, Any]) -> None:

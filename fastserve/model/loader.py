@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from fastserve.config import did_you_mean
-from fastserve.errors import SetupError
+from fastserve.errors import ModelDefinitionError, SetupError
 from fastserve.model.arguments import check_no_manifest, make_arguments
 from fastserve.model.directory import ModelDirectory
 
@@ -39,8 +39,12 @@ def prepare_process(directory: ModelDirectory) -> None:
     if bundled.is_dir():
         sys.path.append(str(bundled))
     for name in config["external_package_dirs"]:
-        package_dir = (directory.path / str(name)).resolve()
-        if not package_dir.is_dir():
+        try:
+            package_dir = (directory.path / str(name)).resolve()
+            is_there = package_dir.is_dir()
+        except (OSError, ValueError) as error:
+            raise SetupError(f"{directory.where('external_package_dirs')}: {error}") from None
+        if not is_there:
             raise SetupError(f"{directory.where('external_package_dirs')}: {package_dir} is not a directory")
         sys.path.append(str(package_dir))
 
@@ -56,8 +60,12 @@ def make_model(directory: ModelDirectory) -> Any:
 
 
 def find_load(model: Any) -> Callable[[], Any] | None:
-    """The model's `load`, if it has one."""
+    """The model's `load`, if it has one. Raises ModelDefinitionError for one that would do nothing when called."""
     load: Callable[[], Any] | None = getattr(model, "load", None)
+    if inspect.isgeneratorfunction(load) or inspect.isasyncgenfunction(load):
+        raise ModelDefinitionError(
+            "`load` is a generator, which does nothing when it is called: leave out the `yield`"
+        )
     return load if callable(load) else None
 
 

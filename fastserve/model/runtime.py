@@ -7,15 +7,16 @@ Counts what is in flight; owns the worker threads. Which step runs where is laid
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final
 
 from fastserve.config import Config
-from fastserve.errors import LoadError, ModelDefinitionError, SetupError
+from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_of
 from fastserve.model.contract import Contract, Kind, Method, read_contract
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import find_load, is_async, make_model
@@ -103,7 +104,7 @@ class Runtime:
             except (SetupError, ModelDefinitionError):
                 raise
             except BaseException as error:  # SystemExit included: user code does not end the server like that
-                raise LoadError(f"{type(error).__name__}: {error}") from error
+                raise LoadError(f"{type(error).__name__}: {text_of(error)}") from error
 
         return await self._predict_workers.call(guarded, self._hall.completions)
 
@@ -116,9 +117,11 @@ class Runtime:
             began = time.monotonic()
             try:
                 if is_async(load):
-                    await self._load_on_loop(load)
+                    await self._finish_on_loop(load())
                 else:
-                    await self._on_predict_thread(load)
+                    returned = await self._on_predict_thread(load)
+                    if inspect.isawaitable(returned):  # a plain function around a coroutine
+                        await self._finish_on_loop(returned)
             except LoadError:
                 tries_left -= 1
                 if not tries_left:
@@ -129,8 +132,8 @@ class Runtime:
                 _logger.info("Completed model.load() execution in %d ms", (time.monotonic() - began) * 1000)
                 return
 
-    async def _load_on_loop(self, load: Callable[[], Any]) -> None:
-        task = asyncio.create_task(as_pair(load()))
+    async def _finish_on_loop(self, loading: Awaitable[Any]) -> None:
+        task = asyncio.create_task(as_pair(loading))
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:  # of this, not of what `load` waits for
@@ -138,7 +141,7 @@ class Runtime:
             raise
         _, error = task.result()
         if error is not None:
-            raise LoadError(f"{type(error).__name__}: {error}") from error
+            raise LoadError(f"{type(error).__name__}: {text_of(error)}") from error
 
     def _lay_out(self, contract: Contract) -> None:
         """Decide, once, where each step runs and what follows it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
@@ -237,7 +237,7 @@ class LoopStep(Step):
             following.start(job)
 
 
-async def as_pair(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+async def as_pair(coroutine: Awaitable[Any]) -> tuple[Any, BaseException | None]:
     """(what `coroutine` returns, None) or (None, what it raises).
 
     For a task of its own: one that raises SystemExit or KeyboardInterrupt would end the loop.

@@ -34,15 +34,27 @@ class Reader(Protocol):
 
 
 class StreamBudget:
-    """Unread bytes that one stream and all streams together may hold. used: what all hold now, under `lock`."""
+    """Unread bytes that one stream and all streams together may hold.
 
-    __slots__ = ("all_bytes", "each_bytes", "lock", "used")
+    used: what all hold now; waiting: streams whose producer waits for room. Both under `lock`.
+    """
+
+    __slots__ = ("all_bytes", "each_bytes", "lock", "used", "waiting")
 
     def __init__(self, each_bytes: int, all_bytes: int) -> None:
         self.each_bytes = each_bytes
         self.all_bytes = all_bytes
         self.used = 0
         self.lock = threading.Lock()
+        self.waiting: set[Stream] = set()
+
+    def wake(self) -> None:
+        """Have every producer go on that has room now; whoever freed it calls this, on the loop."""
+        if self.waiting:
+            with self.lock:
+                waiting = tuple(self.waiting)
+            for stream in waiting:
+                stream.wake_producer()
 
 
 class Stream:
@@ -119,10 +131,10 @@ class Stream:
     def wait_for_room(self) -> None:
         """Block this (worker) thread until there is room or the reader has gone."""
         room = threading.Event()
-        self._room = room.set
+        self._begin_waiting(room.set)
         if not self.has_room() and not self.is_cancelled:  # looked at anew: the reader may have taken meanwhile
             room.wait()
-        self._room = None
+        self._end_waiting()
 
     def wait_until_taken(self) -> None:
         """Let the loop have the GIL until it has taken what is there, for FIRST_CHUNK_S at most."""
@@ -136,10 +148,22 @@ class Stream:
     async def wait_for_room_on_loop(self) -> None:
         """The same for a producer on the loop."""
         room = asyncio.Event()
-        self._room = room.set
-        if not self.has_room() and not self.is_cancelled:
-            await room.wait()
+        self._begin_waiting(room.set)
+        try:
+            if not self.has_room() and not self.is_cancelled:
+                await room.wait()
+        finally:
+            self._end_waiting()
+
+    def _begin_waiting(self, room: Callable[[], object]) -> None:
+        self._room = room
+        with self._budget.lock:
+            self._budget.waiting.add(self)
+
+    def _end_waiting(self) -> None:
         self._room = None
+        with self._budget.lock:
+            self._budget.waiting.discard(self)
 
     # --- the loop's side ---
 
@@ -168,7 +192,8 @@ class Stream:
             taken.append(chunk)
         self._taken += size
         self._account()
-        self._wake_producer()
+        self.wake_producer()
+        self._budget.wake()
         return taken
 
     def cancel(self) -> None:
@@ -177,7 +202,8 @@ class Stream:
         self._taken = self._produced
         self._chunks.clear()
         self._account()
-        self._wake_producer()
+        self.wake_producer()
+        self._budget.wake()
 
     def _account(self) -> None:
         with self._budget.lock:
@@ -185,7 +211,8 @@ class Stream:
             self._budget.used += unread - self._accounted
             self._accounted = unread
 
-    def _wake_producer(self) -> None:
+    def wake_producer(self) -> None:
+        """Have the producer go on if it waits and need not."""
         room = self._room
         if room is not None and (self.is_cancelled or self.has_room()):
             room()
@@ -194,7 +221,7 @@ class Stream:
 def _as_bytes(chunk: Any) -> bytes:
     if isinstance(chunk, str):
         try:
-            return chunk.encode()
+            return str.encode(chunk)  # a subclass may have an `encode` of its own
         except UnicodeEncodeError as error:
             raise ResultError(f"a chunk holds text that is not Unicode: {error}") from None
     if isinstance(chunk, (bytes, bytearray, memoryview)):

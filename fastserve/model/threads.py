@@ -6,6 +6,7 @@ Threads and queues only; what is run is `steps.py`'s. `Workers` take jobs off th
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -14,6 +15,8 @@ from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+
+_logger: Final = logging.getLogger("fastserve")
 
 # How long a worker that was told to stop may take to leave the user's code.
 STOP_S: Final = 0.2
@@ -34,7 +37,7 @@ class Completions:
         self._is_pending = False
 
     def put(self, function: Callable[[T], None], argument: T) -> None:
-        """Have `function(argument)`, which never raises, called on the loop. From any thread."""
+        """Have `function(argument)` called on the loop. From any thread."""
         self._arrived.append((function, argument))
         if not self._is_pending:
             self._is_pending = True
@@ -53,7 +56,10 @@ class Completions:
         # Only what is there now: a stream that produces while this runs must not keep the loop from its sockets.
         for _ in range(len(arrived)):
             function, argument = arrived.popleft()
-            function(argument)
+            try:
+                function(argument)
+            except Exception:  # one request's trouble must not cost the others behind it their answers
+                _logger.exception("a completion failed; this is a bug of fastserve")
 
 
 class _Call:

@@ -265,3 +265,21 @@ def test_a_stream_whose_client_has_gone_sends_nothing_and_logs_what_its_end_rais
     stream.announce()
     assert scene.responder.calls == ["head", "chunks"]
     assert caplog.text.count("Exception in a stream whose client has gone") == 1
+
+
+class UnshowableError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("not to be shown")
+
+
+def test_an_exception_that_cannot_be_shown_still_ends_its_request() -> None:
+    scene = Scene()
+    scene.post(b"{}")
+    scene.jobs[0].error = UnshowableError()
+    scene.jobs[0].on_result()
+    assert scene.answer[0] == 500
+    scene = Scene()
+    stream = scene.stream()
+    stream.put(b"a")
+    stream.end(UnshowableError())
+    assert scene.responder.calls == ["head", "chunks", "abort"]

@@ -6,6 +6,8 @@ import pytest
 
 from fastserve.config import Config
 from fastserve.http11.connection import LINGER_BYTES, PIPELINE_BURST, READ_OFF_BYTES
+from fastserve.http11.deadlines import Deadlines
+from fastserve.http11.flow import Flow
 from fastserve.messages import Request, Response
 from tests.support.answers import Answer, read_answers
 from tests.support.fakes import HIGH_WATER, Peer
@@ -590,3 +592,37 @@ def test_abort_ends_every_connection() -> None:
     assert peer.transport.is_aborted
     peer.connection.data_received(GET)
     assert len(peer.requests) == 1
+
+
+def test_a_nul_byte_is_no_request() -> None:
+    peer = Peer()
+    assert peer.send(b"\0").startswith(b"HTTP/1.1 400")
+
+
+def test_a_reader_that_empties_only_the_kernels_buffer_is_not_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_kernel = [1000]
+    peer = Peer(Config(stall_timeout_s=60.0))
+    request = running(peer)
+    peer.transport.is_stalled = True
+    monkeypatch.setattr(Flow, "_bytes_in_kernel", lambda flow: in_kernel[0])
+    peer.connection.send_json(request, b"1" * (HIGH_WATER * 2))
+    for _ in range(5):
+        peer.advance(50.0)
+        in_kernel[0] -= 1
+    assert not peer.transport.is_aborted
+    peer.advance(62.0)
+    assert peer.transport.is_aborted
+
+
+def test_one_connections_trouble_does_not_keep_the_others_from_their_deadlines(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken:
+        def check_deadline(self, now: float) -> None:
+            raise OSError("out of file descriptors")
+
+    peer = Peer()
+    deadlines = Deadlines(0.0, [Broken(), peer.connection])
+    deadlines.tick(peer.loop.now + 1000.0)
+    assert peer.transport.is_closing_now
+    assert "a bug of fastserve" in caplog.text

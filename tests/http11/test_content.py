@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastserve.config import Config
 from fastserve.errors import RequestError
-from fastserve.http11.content import MAX_EXTENSION_BYTES, ChunkedContent
+from fastserve.http11.content import CHUNK_BURST, MAX_EXTENSION_BYTES, ChunkedContent
 from tests.support.fakes import Peer
 
 
@@ -19,12 +19,12 @@ def feed(raw: bytes, cuts: list[int], config: Config | None = None) -> tuple[byt
     """(content, bytes behind the message), or None if it is not complete."""
     content = ChunkedContent(config or Config())
     edges = [0, *sorted({c % (len(raw) + 1) for c in cuts}), len(raw)]
-    for position, (start, end) in enumerate(itertools.pairwise(edges)):
-        behind = content.feed(raw[start:end])
-        if behind is not None:
-            return content.take(), behind + b"".join(
-                raw[s:e] for s, e in zip(edges[position + 1 :], edges[position + 2 :], strict=False)
-            )
+    for start, end in itertools.pairwise(edges):
+        at = start
+        while at < end:
+            at = start + content.feed(raw[start:end], at - start)
+            if content.is_complete:
+                return content.take(), raw[at:]
     return None
 
 
@@ -106,3 +106,17 @@ def test_each_limit_holds_at_its_edge() -> None:
 def test_many_tiny_chunks_are_content_and_not_extensions() -> None:
     raw = b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"
     assert feed(raw, list(range(0, len(raw), 65536))) == (b"x" * 50_000, b"")
+
+
+def test_a_flood_of_tiny_chunks_is_decoded_in_bursts() -> None:
+    content = ChunkedContent(Config())
+    raw = b"1\r\nx\r\n" * (3 * CHUNK_BURST)
+    assert 0 < content.feed(raw, 0) <= 6 * CHUNK_BURST
+    peer = Peer()
+    peer.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + raw * 50 + b"0\r\n\r\n")
+    assert peer.requests[0].content == b"x" * (150 * CHUNK_BURST)
+
+
+@pytest.mark.parametrize("extension", [b";a", b";a=b", b';a="b c"', b';a="\\"\\\\";b=c', b';a=""'])
+def test_chunk_extensions_are_ignored(extension: bytes) -> None:
+    assert feed(b"1" + extension + b"\r\nx\r\n0" + extension + b"\r\n\r\n", []) == (b"x", b"")

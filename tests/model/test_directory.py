@@ -43,12 +43,21 @@ def test_what_a_model_changes_in_its_config_does_not_reach_the_defaults(tmp_path
 def test_a_mapping_is_filled_up_and_other_values_replace_the_default(tmp_path: Path) -> None:
     config = read(
         tmp_path,
-        "runtime: {predict_concurrency: 4}\nresources: {use_gpu: true}\nrequirements: [numpy]\nmodel_name: mine\n",
+        "runtime: {predict_concurrency: 4}\nresources: {use_gpu: true}\nrequirements: [numpy]\nmodel_name: mine\n"
+        "build: {arguments: {a: 1}}\nmodel_metadata: {a: {b: 1}}\n",
     ).config
     assert config["runtime"] == {**DEFAULTS["runtime"], "predict_concurrency": 4}
     assert config["resources"] == {**DEFAULTS["resources"], "use_gpu": True}
     assert config["requirements"] == ["numpy"]
     assert config["model_name"] == "mine"
+    assert config["build"] == {**DEFAULTS["build"], "arguments": {"a": 1}}
+    assert config["model_metadata"] == {"a": {"b": 1}}
+
+
+def test_a_mapping_in_a_mapping_is_filled_up_too(tmp_path: Path) -> None:
+    config = read(tmp_path, "runtime: {health_checks: {startup_threshold_seconds: 9}, oidc: }").config
+    checks = {**DEFAULTS["runtime"]["health_checks"], "startup_threshold_seconds": 9}
+    assert config["runtime"] == {**DEFAULTS["runtime"], "health_checks": checks}
 
 
 def test_runtime_holds_only_what_the_file_says(tmp_path: Path) -> None:
@@ -129,6 +138,18 @@ def test_what_is_not_a_directory_is_refused(tmp_path: Path) -> None:
         read_directory(tmp_path / "model.py")
 
 
+def test_a_path_that_cannot_be_one_is_refused() -> None:
+    for name in ("a\0b", "x" * 5000):
+        with pytest.raises(SetupError, match="cannot be read"):
+            read_directory(Path(name))
+
+
+def test_nesting_that_would_end_the_process_is_refused_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"config\.yaml:2: nested more than \d+ deep"):
+        read(tmp_path, "model_name: x\nmodel_metadata: " + "[" * 100_000)
+    read(tmp_path, "model_metadata: {a: " + "[" * 50 + "]" * 50 + "}")
+
+
 def test_a_directory_without_config_is_told_that_an_empty_one_will_do(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"no config\.yaml; an empty one will do"):
         read_directory(tmp_path)
@@ -166,6 +187,13 @@ def test_unknown_keys_are_kept_and_those_near_a_known_one_are_pointed_out(
     (warning,) = [r.getMessage() for r in caplog.records]
     assert "config.yaml:2: requirments" in warning
     assert "did you mean requirements?" in warning
+
+
+def test_keys_that_are_known_or_like_none_are_not_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(tmp_path, "requirements: []\nruntime: {predict_concurrency: 1}\nxyz: 1\n")
+    assert caplog.records == []
 
 
 def test_environment_variables_have_truss_spelling(tmp_path: Path) -> None:
@@ -206,3 +234,24 @@ def test_other_keys_than_those_read_here_may_have_any_type(tmp_path: Path) -> No
     odd: dict[str, Any] = {"resources": 5, "weights": "x", "trt_llm": {"a": 1}, "python_version": 3.1}
     config = read(tmp_path, "\n".join(f"{key}: {value}" for key, value in odd.items())).config
     assert {key: config[key] for key in odd} == odd
+
+
+def test_defaults_are_filled_at_every_depth(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "runtime:\n  health_checks: {startup_threshold_seconds: 5}\n  transport:\n  oidc: null\n"
+    )
+    runtime = read_directory(tmp_path).config["runtime"]
+    assert runtime["health_checks"]["restart_threshold_seconds"] is None
+    assert runtime["health_checks"]["startup_threshold_seconds"] == 5
+    assert (runtime["transport"], runtime["oidc"]) == ({"kind": "http"}, {"enabled": None})
+
+
+def test_nesting_that_would_overflow_the_stack_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: 1\nb: " + "[" * 100_000)
+    with pytest.raises(SetupError, match=r"config\.yaml:2: nested more than"):
+        read_directory(tmp_path)
+
+
+def test_a_name_that_no_directory_can_have_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="cannot be read"):
+        read_directory(tmp_path / ("x" * 5000))

@@ -7,14 +7,14 @@ import importlib
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from fastserve.errors import SetupError
+from fastserve.errors import ModelDefinitionError, SetupError
 from fastserve.logs import trimmed
 from fastserve.model import arguments
 from fastserve.model.directory import ModelDirectory, read_directory
@@ -95,6 +95,12 @@ def test_bundled_packages_that_are_not_there_are_left_out(tmp_path: Path) -> Non
     before = sys.path[:]
     prepare_process(write(tmp_path, {"config.yaml": "bundled_packages_dir: nowhere"}))
     assert sys.path[1:] == before
+
+
+def test_an_external_package_directory_that_cannot_be_one_is_refused(tmp_path: Path) -> None:
+    directory = write(tmp_path, {"config.yaml": r'external_package_dirs: ["a\0b"]'})
+    with pytest.raises(SetupError, match=r"config\.yaml:1: external_package_dirs: "):
+        prepare_process(directory)
 
 
 @pytest.mark.parametrize("name", ["../nowhere", "/nowhere/at/all", "config.yaml"])
@@ -310,6 +316,22 @@ class LoadsAsync:
 
 class LoadIsData:
     load = "weights"
+
+
+class LoadYields:
+    def load(self) -> Iterator[None]:
+        yield
+
+
+class LoadYieldsAsync:
+    async def load(self) -> AsyncIterator[None]:
+        yield
+
+
+@pytest.mark.parametrize("model_class", [LoadYields, LoadYieldsAsync])
+def test_a_load_that_would_do_nothing_when_called_is_refused(model_class: type) -> None:
+    with pytest.raises(ModelDefinitionError, match="`load` is a generator"):
+        find_load(model_class())
 
 
 def test_find_load_finds_a_method_and_nothing_else() -> None:

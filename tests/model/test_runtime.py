@@ -22,6 +22,7 @@ from fastserve.errors import LoadError, ModelDefinitionError, ResultError, Setup
 from fastserve.model import runtime as runtime_module
 from fastserve.model import threads
 from fastserve.model.directory import ModelDirectory
+from fastserve.model.loader import find_load
 from fastserve.model.runtime import LOAD_RETRIES_VARIABLE, SIDE_THREADS, Runtime
 from fastserve.model.steps import Job
 from fastserve.model.streams import FREE_BYTES, Stream
@@ -473,49 +474,45 @@ def test_coroutines_predict_in_the_order_they_were_asked_for(serve: Callable[...
     assert order == list(range(30))
 
 
+# At each step of each of two jobs: what it says, and what it waits for before it ends.
+BESIDE = {
+    ("predict", 1): ("first predicts", "second preprocessed"),
+    ("preprocess", 2): ("second preprocessed", ""),
+    ("predict", 2): ("second predicts", "first postprocesses"),
+    ("postprocess", 1): ("first postprocesses", "second predicts"),
+}
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_preprocess_and_postprocess_run_beside_predict(serve: Callable[..., Any], is_async: bool) -> None:
-    second_preprocessed, second_predicted = threading.Event(), threading.Event()
+    said = {says: threading.Event() for says, _ in BESIDE.values()}
 
-    def preprocess(number: int) -> int:
-        if number == 2:
-            second_preprocessed.set()
-        return number
+    def step(name: str) -> Any:
+        def method(number: int) -> int:
+            says, waits_for = BESIDE.get((name, number), ("", ""))
+            if says:
+                said[says].set()
+            if waits_for:
+                wait(said[waits_for])
+            return number
 
-    def predict(number: int) -> int:
-        if number == 1:
-            wait(second_preprocessed)
-        else:
-            second_predicted.set()
-        return number
+        async def async_method(number: int) -> int:
+            says, waits_for = BESIDE.get((name, number), ("", ""))
+            if says:
+                said[says].set()
+            if waits_for:
+                await until(said[waits_for].is_set)
+            return number
 
-    def postprocess(number: int) -> int:
-        if number == 1:
-            wait(second_predicted)
-        return number
-
-    async def preprocess_async(number: int) -> int:
-        return preprocess(number)
-
-    async def predict_async(number: int) -> int:
-        if number == 1:
-            await until(second_preprocessed.is_set)
-        return predict(number)
-
-    async def postprocess_async(number: int) -> int:
-        if number == 1:
-            await until(second_predicted.is_set)
-        return postprocess(number)
+        return async_method if is_async else method
 
     async def scenario(runtime: Runtime) -> None:
-        assert list(await asyncio.gather(ask(runtime, 1), ask(runtime, 2))) == [1, 2]
+        first = asyncio.ensure_future(ask(runtime, 1))
+        await until(said["first predicts"].is_set)
+        assert await ask(runtime, 2) == 2
+        assert await first == 1
 
-    steps: dict[str, Any] = (
-        {"preprocess": preprocess_async, "predict": predict_async, "postprocess": postprocess_async}
-        if is_async
-        else {"preprocess": preprocess, "predict": predict, "postprocess": postprocess}
-    )
-    serve(methods(**steps), scenario)
+    serve(methods(**{name: step(name) for name in ("preprocess", "predict", "postprocess")}), scenario)
 
 
 def test_as_many_preprocesses_run_at_once_as_truss_has_threads(serve: Callable[..., Any]) -> None:
@@ -1254,6 +1251,29 @@ def test_an_async_load_runs_on_the_loop(serve: Callable[..., Any]) -> None:
     assert serve(Model, ask_once) == threading.get_ident()
 
 
+def test_a_plain_load_around_a_coroutine_is_awaited_too(serve: Callable[..., Any]) -> None:
+    class Model(Loading):
+        def load(self) -> Any:  # type: ignore[override]
+            return self.load_later()
+
+        async def load_later(self) -> None:
+            await asyncio.sleep(0)
+            super().load()
+
+    assert serve(lambda: Model(1), ask_once) == 2
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize("model", [Loading, LoadingAsync])
+def test_an_error_that_cannot_be_shown_is_a_failed_load_too(serve: Callable[..., Any], model: type[Loading]) -> None:
+    with pytest.raises(LoadError, match="Unspeakable: <Unspeakable that cannot be shown>"):
+        serve(lambda: model(2, Unspeakable()), ask_once)
+
+
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(3), KeyboardInterrupt(), StopIteration()], ids=repr)
 def test_whatever_import_or_init_raise_is_a_failed_load_and_not_tried_again(
     serve: Callable[..., Any], error: BaseException
@@ -1354,3 +1374,31 @@ def test_a_predict_that_is_stuck_is_reported_by_stop(
         await job.over
 
     serve(methods(predict=predict), scenario)
+
+
+def test_a_coroutine_that_a_plain_load_returns_is_awaited(serve: Callable[..., Any]) -> None:
+    class Loaded:
+        is_loaded = False
+
+        def load(self) -> Any:
+            return self._load()
+
+        async def _load(self) -> None:
+            await asyncio.sleep(0)
+            self.is_loaded = True
+
+        def predict(self, payload: Any) -> Any:
+            return self.is_loaded
+
+    async def scenario(runtime: Runtime) -> None:
+        assert await ask(runtime, None) is True
+
+    serve(Loaded, scenario)
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_load_that_is_a_generator_is_refused(kind: str) -> None:
+    names: dict[str, Any] = {}
+    exec(f"class Model:\n    {kind} load(self): yield\n    def predict(self, x): pass", names)
+    with pytest.raises(ModelDefinitionError, match="`load` is a generator"):
+        find_load(names["Model"]())

@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from typing import Any, TypeVar
 
 import pytest
@@ -263,6 +263,22 @@ def test_a_producer_without_room_waits_and_goes_on_when_its_reader_took(budget: 
     assert stream.read_all() == BLOCK * 5
     thread.join()
     assert log[-2:] == ["end", "closed"]
+
+
+@pytest.mark.parametrize("frees", [Stream.take, Stream.cancel])
+def test_a_producer_that_waits_for_what_others_hold_goes_on_when_they_free_it(
+    frees: Callable[[Stream], object],
+) -> None:
+    budget = StreamBudget(ROOMY, 4 * FREE_BYTES)
+    other, stream, log = Watched(budget), Watched(budget), Log()
+    for _ in range(4):
+        other.put(BLOCK)
+    thread = in_thread(stream, log.generate(BLOCK, BLOCK))
+    assert stream.waits.wait(PATIENCE_S)
+    assert log == ["yield"]
+    frees(other)  # and nothing is taken from the one that waits
+    thread.join(PATIENCE_S)
+    assert log == ["yield", "yield", "end", "closed"]
 
 
 def test_a_generator_goes_on_when_its_first_chunk_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -622,3 +638,25 @@ def test_nothing_is_lost_and_the_bound_holds(chunks: list[str | bytes], takes: l
     assert read == b"".join(c if isinstance(c, bytes) else c.encode() for c in chunks)
     assert most < max(each_bytes, FREE_BYTES)
     assert budget.used == 0
+
+
+def test_a_producer_that_waits_for_the_common_budget_goes_on_when_another_stream_frees_it() -> None:
+    budget = StreamBudget(1 << 20, 2 * FREE_BYTES)
+
+    class Silent:
+        def on_chunks(self, stream: Stream) -> None:
+            pass
+
+    full, waiting = (Stream(Silent(), budget, lambda stream: None) for _ in range(2))
+    for stream in (full, waiting):
+        stream.put(b"x" * (FREE_BYTES + 1))
+        stream._account()
+    assert not waiting.has_room()
+    thread = threading.Thread(target=waiting.wait_for_room, daemon=True)
+    thread.start()
+    while waiting not in budget.waiting:
+        pass
+    full.cancel()
+    thread.join(10.0)
+    assert not thread.is_alive()
+    assert not budget.waiting

@@ -88,6 +88,22 @@ def test_what_arrives_while_the_loop_takes_waits_for_its_next_turn() -> None:
     assert seen == ["first", "second", "later"]
 
 
+def test_an_arrival_that_fails_does_not_cost_those_behind_it(caplog: pytest.LogCaptureFixture) -> None:
+    loop, seen = HandLoop(), list[str]()
+    completions = Completions(loop)  # type: ignore[arg-type]
+
+    def fail(name: str) -> None:
+        raise ValueError(name)
+
+    completions.put(fail, "first")
+    completions.put(seen.append, "second")
+    loop.turn()
+    assert seen == ["second"]
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], ValueError)
+
+
 def test_a_closed_loop_is_not_told_and_what_it_would_have_had_is_let_go() -> None:
     loop = uvloop.new_event_loop()
     completions = Completions(loop)
@@ -371,3 +387,23 @@ def test_however_many_threads_are_stuck_stop_waits_only_once(monkeypatch: pytest
     monkeypatch.setattr(threads, "STOP_S", PATIENCE_S)
     assert workers.stop()
     assert took_s < 0.05 * count / 2
+
+
+def test_a_completion_that_raises_does_not_cost_the_others_theirs(caplog: pytest.LogCaptureFixture) -> None:
+    loop = uvloop.new_event_loop()
+    completions = threads.Completions(loop)
+    arrived: list[int] = []
+
+    def fail(argument: int) -> None:
+        raise ValueError("a bug")
+
+    for number in range(6):
+        completions.put(fail if number == 2 else arrived.append, number)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    completions.put(arrived.append, 6)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert arrived == [0, 1, 3, 4, 5, 6]
+    assert "a bug of fastserve" in caplog.text

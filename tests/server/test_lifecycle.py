@@ -244,3 +244,53 @@ def test_messages_are_plain_text_on_a_terminal(tmp_path: Path) -> None:
     assert "did you mean Model?" in done.stdout
     assert "{" not in done.stdout
     assert "Traceback" not in done.stdout
+
+
+LEAVES_A_THREAD = """
+import asyncio, threading
+class Model:
+    async def predict(self, x):
+        threading.Thread(target=threading.Event().wait).start()
+        self.kept = self.endless()
+        return await anext(self.kept)
+    async def endless(self):
+        try:
+            yield "left"
+        finally:
+            await asyncio.Event().wait()
+"""
+
+
+def test_threads_and_generators_that_user_code_left_do_not_keep_the_process(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, LEAVES_A_THREAD)) as server:
+        assert server.predict(1) == "left"
+        assert server.stop() == 0
+
+
+def test_a_failed_load_exits_though_a_thread_of_the_model_runs(tmp_path: Path) -> None:
+    source = "import threading\nthreading.Thread(target=threading.Event().wait).start()\nraise OSError('broken')\n"
+    with serving(write_model(tmp_path, source), wait_ready=False) as server:
+        assert server.wait() == 1
+
+
+def test_a_task_of_the_model_that_exits_does_not_end_the_server(tmp_path: Path) -> None:
+    source = """
+import asyncio
+class Model:
+    async def predict(self, x):
+        async def task(): raise SystemExit(5)
+        self.task = asyncio.create_task(task())
+        await asyncio.sleep(0.01)
+        return x
+"""
+    with serving(write_model(tmp_path, source)) as server:
+        assert server.predict(1) == 1
+        assert server.predict(2) == 2
+        assert server.stop() == 0
+    assert "a task of the model raised SystemExit" in server.log
+
+
+def test_the_port_is_told_whatever_the_log_level(tmp_path: Path) -> None:
+    directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return x\n")
+    with serving(directory, "--log-level", "error", wait_ready=False) as server:
+        assert server.port
