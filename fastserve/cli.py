@@ -68,7 +68,7 @@ def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
     """The options that were given, by their field in Config, as text; and `directory`. Raises SetupError."""
     parser = make_parser()
     if "" in argv:  # an unset variable in a script: it would mean the present directory
-        parser.error("an argument is empty")
+        parser.error("an argument is empty; give a model directory")
     known, unknown = parser.parse_known_args(argv)
     flags = [option.flag for option in OPTIONS.values()] + ["--help", "--version"]
     for word in unknown:

@@ -72,7 +72,7 @@ def _encode_with_care(value: Any, first: TypeError) -> bytes:
         except ValueError as error:  # NaN or an infinity, which orjson writes as null
             if "Out of range float" not in str(error):
                 raise
-            return json.dumps(_without_nan(value), default=_default_beside_big, allow_nan=False).encode()
+            return json.dumps(_without_nan(value), default=_default_without_nan, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         cause = first.__cause__ if isinstance(first.__cause__, Exception) else error
         raise ResultError(f"{type(error).__name__}: {error}") from cause
@@ -86,6 +86,10 @@ def _default_beside_big(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return orjson.loads(orjson.dumps(value))
+
+
+def _default_without_nan(value: Any) -> Any:
+    return _without_nan(_default_beside_big(value))
 
 
 def _without_nan(value: Any) -> Any:

@@ -357,8 +357,3 @@ def test_user_code_is_shown_too_if_the_directory_was_given_with_dots(tmp_path: P
 def test_help_of_the_real_command_is_no_mistake() -> None:
     assert run_to_end(Path("--help")) == (0, "")
     assert run_to_end(Path("--version")) == (0, "")
-
-
-def test_an_empty_directory_name_is_not_the_present_directory(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([""]) == 2
-    assert "an argument is empty" in capsys.readouterr().err

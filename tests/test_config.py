@@ -255,19 +255,6 @@ def test_variables_of_others_are_none_of_ours() -> None:
     assert all(option.variable.startswith(PREFIX) for option in OPTIONS.values())
 
 
-def test_what_kubernetes_sets_for_a_service_named_fastserve_is_none_of_ours_either() -> None:
-    environ = {
-        "FASTSERVE_SERVICE_HOST": "10.0.0.7",
-        "FASTSERVE_SERVICE_PORT": "80",
-        "FASTSERVE_SERVICE_PORT_HTTP": "80",
-        "FASTSERVE_PORT": "tcp://10.0.0.7:80",
-        "FASTSERVE_PORT_80_TCP": "tcp://10.0.0.7:80",
-        "FASTSERVE_PORT_80_TCP_ADDR": "10.0.0.7",
-    }
-    assert resolved(environ=environ) == Config()
-    assert resolved(environ={**environ, "PORT": "81"}).port == 81
-
-
 # --- the parsers ---
 
 

@@ -7,14 +7,14 @@ import importlib
 import os
 import pickle
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from fastserve.errors import ModelDefinitionError, SetupError
+from fastserve.errors import SetupError
 from fastserve.logs import trimmed
 from fastserve.model import arguments
 from fastserve.model.directory import ModelDirectory, read_directory
@@ -316,22 +316,6 @@ class LoadsAsync:
 
 class LoadIsData:
     load = "weights"
-
-
-class LoadYields:
-    def load(self) -> Iterator[None]:
-        yield
-
-
-class LoadYieldsAsync:
-    async def load(self) -> AsyncIterator[None]:
-        yield
-
-
-@pytest.mark.parametrize("model_class", [LoadYields, LoadYieldsAsync])
-def test_a_load_that_would_do_nothing_when_called_is_refused(model_class: type) -> None:
-    with pytest.raises(ModelDefinitionError, match="`load` is a generator"):
-        find_load(model_class())
 
 
 def test_find_load_finds_a_method_and_nothing_else() -> None:

@@ -638,25 +638,3 @@ def test_nothing_is_lost_and_the_bound_holds(chunks: list[str | bytes], takes: l
     assert read == b"".join(c if isinstance(c, bytes) else c.encode() for c in chunks)
     assert most < max(each_bytes, FREE_BYTES)
     assert budget.used == 0
-
-
-def test_a_producer_that_waits_for_the_common_budget_goes_on_when_another_stream_frees_it() -> None:
-    budget = StreamBudget(1 << 20, 2 * FREE_BYTES)
-
-    class Silent:
-        def on_chunks(self, stream: Stream) -> None:
-            pass
-
-    full, waiting = (Stream(Silent(), budget, lambda stream: None) for _ in range(2))
-    for stream in (full, waiting):
-        stream.put(b"x" * (FREE_BYTES + 1))
-        stream._account()
-    assert not waiting.has_room()
-    thread = threading.Thread(target=waiting.wait_for_room, daemon=True)
-    thread.start()
-    while waiting not in budget.waiting:
-        pass
-    full.cancel()
-    thread.join(10.0)
-    assert not thread.is_alive()
-    assert not budget.waiting

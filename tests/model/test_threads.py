@@ -88,22 +88,6 @@ def test_what_arrives_while_the_loop_takes_waits_for_its_next_turn() -> None:
     assert seen == ["first", "second", "later"]
 
 
-def test_an_arrival_that_fails_does_not_cost_those_behind_it(caplog: pytest.LogCaptureFixture) -> None:
-    loop, seen = HandLoop(), list[str]()
-    completions = Completions(loop)  # type: ignore[arg-type]
-
-    def fail(name: str) -> None:
-        raise ValueError(name)
-
-    completions.put(fail, "first")
-    completions.put(seen.append, "second")
-    loop.turn()
-    assert seen == ["second"]
-    (record,) = caplog.records
-    assert record.exc_info is not None
-    assert isinstance(record.exc_info[1], ValueError)
-
-
 def test_a_closed_loop_is_not_told_and_what_it_would_have_had_is_let_go() -> None:
     loop = uvloop.new_event_loop()
     completions = Completions(loop)
