@@ -33,7 +33,7 @@ class Round:
     errors: int
 
 
-def load(contestant: Contestant, connections: int, duration_s: float, *, is_varied: bool) -> Round:
+def load(contestant: Contestant, connections: int, duration_s: int, *, is_varied: bool) -> Round:
     """Drive `contestant` for `duration_s`."""
     before = contestant.cpu_s()
     command = [
@@ -43,7 +43,7 @@ def load(contestant: Contestant, connections: int, duration_s: float, *, is_vari
         "wrk",
         "-t1",
         f"-c{connections}",
-        f"-d{duration_s:g}s",
+        f"-d{duration_s}s",
         "-s",
         str(SCRIPT),
     ]
@@ -81,7 +81,7 @@ def contestants(stack: contextlib.ExitStack) -> list[tuple[Contestant, bool]]:
     ]
 
 
-def measure(connections: int, rounds: int, duration_s: float) -> dict[str, list[Round]]:
+def measure(connections: int, rounds: int, duration_s: int) -> dict[str, list[Round]]:
     """`rounds` rounds of each contestant at `connections`, interleaved, after one that is thrown away."""
     results: dict[str, list[Round]] = {}
     with contextlib.ExitStack() as stack:
@@ -121,7 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connections", type=int, nargs="+", default=[64, 1])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3, help="of each round")
+    parser.add_argument("--seconds", type=int, default=3, help="of each round; wrk takes whole ones")
     options = parser.parse_args()
     print(f"Python {platform.python_version()}, {platform.machine()}, {' '.join(sys.argv[1:]) or 'defaults'}")
     for connections in options.connections:

@@ -1,6 +1,6 @@
 """What a model's `__init__` may ask for: config, data_dir, secrets, environment, lazy_data_resolver.
 
-Truss's objects, with the mount paths movable by environment variables for local use. Called by `loader.py`.
+Truss's objects, made of what its platform mounts and sets. Called by `loader.py`.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ class Slots:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def try_take(self) -> bool:
-        """Take a slot if one is free and nobody waits for it."""
-        if self._free and not self._waiting:
+        """Take a slot if one is free; none is while somebody waits."""
+        if self._free:
             self._free -= 1
             return True
         return False

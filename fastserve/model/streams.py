@@ -240,6 +240,8 @@ def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
                     break
                 if not stream.put(chunk):
                     stream.wait_for_room()
+                    if stream.is_cancelled:
+                        break
                 if is_first:
                     is_first = False
                     stream.wait_until_taken()
@@ -275,6 +277,8 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None]) 
                     break
                 if not stream.put(chunk):
                     await stream.wait_for_room_on_loop()
+                    if stream.is_cancelled:
+                        break
                 await turns.give()
         finally:
             await generator.aclose()

@@ -155,7 +155,7 @@ class Workers:
             self._is_waking = False
             if self._is_stopping:
                 return
-            while jobs:
+            while jobs and not self._is_stopping:
                 try:
                     function, argument = jobs.popleft()
                 except IndexError:  # another worker was faster
