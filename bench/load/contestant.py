@@ -47,10 +47,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(name: str, command: list[str], port: int, path: str = "/readyz") -> Iterator[Contestant]:
-    """Start `command` on SERVER_CORE, wait until it answers 200 at `path`, end it afterwards."""
+def running(
+    name: str, command: list[str], port: int, path: str = "/readyz", cores: str = str(SERVER_CORE)
+) -> Iterator[Contestant]:
+    """Start `command` on `cores`, wait until it answers 200 at `path`, end it afterwards."""
     process = subprocess.Popen(
-        ["taskset", "-c", str(SERVER_CORE), *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ["taskset", "-c", cores, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         wait_until_ready(process, port, path)

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import random
 import resource
 import socket
@@ -20,15 +21,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.load.contestant import LOAD_CORE, Contestant, fastserve_command, free_port, running
+from bench.load.contestant import LOAD_CORE, SERVER_CORE, Contestant, fastserve_command, free_port, running
 
 PREDICT = "/v1/models/model:predict"
 IMPORTS = "import asyncio, uvloop, httptools, orjson, yaml"
 
 
-def serving(model: str, *flags: str) -> contextlib.AbstractContextManager[Contestant]:
+def serving(model: str, *flags: str, cores: str = str(SERVER_CORE)) -> contextlib.AbstractContextManager[Contestant]:
     port = free_port()
-    return running(model, fastserve_command(model, port, *flags), port)
+    return running(model, fastserve_command(model, port, *flags), port, cores=cores)
 
 
 def quantile(values: list[float], part: float) -> float:
@@ -63,12 +64,21 @@ def predict(port: int, payload: object) -> object:
 
 def probes() -> None:
     """GET /livez, one after the other, while a predict in pure Python never lets go of the GIL."""
-    with serving("busy") as server:
+    for cores in (f"{SERVER_CORE},{LOAD_CORE}", str(SERVER_CORE)):
+        times = probe_while_busy(cores)
+        quantiles = f"p50 {quantile(times, 0.5):.2f} ms, p99 {quantile(times, 0.99):.2f} ms, max {max(times):.2f} ms"
+        print(f"liveness under a predict that holds the GIL, server on cores {cores}: {quantiles}, n={len(times)}")
+
+
+def probe_while_busy(cores: str) -> list[float]:
+    """Milliseconds that each probe took."""
+    with serving("busy", cores=cores) as server:
         busy = threading.Thread(target=predict, args=(server.port, {"seconds": 5}))
         busy.start()
         times = []
         with socket.create_connection(("127.0.0.1", server.port)) as probe:
             for _ in range(800):
+                time.sleep(0.003)  # back to back, the probes would keep the GIL from the predict
                 began = time.perf_counter()
                 probe.sendall(b"GET /livez HTTP/1.1\r\nHost: bench\r\n\r\n")
                 probe.recv(65536)
@@ -76,10 +86,7 @@ def probes() -> None:
                 if not busy.is_alive():
                     break
         busy.join()
-    print(
-        f"liveness under a predict that holds the GIL: p50 {quantile(times, 0.5):.2f} ms, "
-        f"p99 {quantile(times, 0.99):.2f} ms, max {max(times):.2f} ms, n={len(times)}"
-    )
+    return times
 
 
 def stream(chunks: int = 10_000) -> None:
@@ -238,7 +245,9 @@ FIGURES: dict[str, Callable[[], None]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*FIGURES, []], metavar="NAME", help=f"of {', '.join(FIGURES)}")
-    for name in parser.parse_args().names or FIGURES:
+    names = parser.parse_args().names
+    os.sched_setaffinity(0, {LOAD_CORE})  # the clients here; a server goes to its own core
+    for name in names or FIGURES:
         FIGURES[name]()
 
 
