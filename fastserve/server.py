@@ -25,8 +25,9 @@ from fastserve.endpoints.predict import PredictEndpoint
 from fastserve.endpoints.probes import Readiness, answer_liveness
 from fastserve.endpoints.router import Router
 from fastserve.errors import LoadError, ModelError, SetupError
-from fastserve.http11.connection import Connection, Listener
+from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
+from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.logs import trimmed
 from fastserve.model.directory import ModelDirectory

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from fastserve.config import KIB, Config
+from fastserve.config import KIB
 from fastserve.errors import RequestError
 from fastserve.http11.content import (
     LARGE_BYTES,
@@ -20,12 +20,13 @@ from fastserve.http11.content import (
     SizedContent,
     content_for,
 )
-from fastserve.http11.deadlines import TICK_S, Deadlines
-from fastserve.http11.encoder import CONTINUE, JOIN_BYTES, LAST_CHUNK, Encoder, encode_chunks
+from fastserve.http11.deadlines import TICK_S
+from fastserve.http11.encoder import CONTINUE, JOIN_BYTES, LAST_CHUNK, encode_chunks
 from fastserve.http11.flow import Flow
+from fastserve.http11.listener import Listener
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
-from fastserve.messages import CHUNKED, JSON, Head, Request, Response, Route, error_response
+from fastserve.messages import CHUNKED, JSON, Head, Request, Response, error_response
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
 # the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.
@@ -43,49 +44,6 @@ _CONNECTION_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 _RECEIVING: Final = frozenset({Phase.IDLE, Phase.HEADER, Phase.CONTENT})
 
 _logger: Final = logging.getLogger("fastserve.http11")
-
-
-class Listener:
-    """What all connections of one server share.
-
-    route: finds what answers a head; called once for each head that is parsed.
-    is_draining: the server is stopping: every response closes its connection.
-    """
-
-    __slots__ = ("_emptied", "config", "connections", "deadlines", "encoder", "is_draining", "loop", "route")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, route: Callable[[Head], Route]) -> None:
-        self.loop = loop
-        self.config = config
-        self.route = route
-        self.encoder = Encoder()
-        self.connections: set[Connection] = set()
-        self.deadlines = Deadlines(loop.time(), self.connections)
-        self.is_draining = False
-        self._emptied: asyncio.Future[None] | None = None
-
-    def drain(self) -> None:
-        """Close idle connections now, and every other one with its next response."""
-        self.is_draining = True
-        for connection in tuple(self.connections):
-            connection.close_if_idle()
-
-    async def wait_closed(self) -> None:
-        """Until no connection is left."""
-        while self.connections:
-            self._emptied = self.loop.create_future()
-            await self._emptied
-
-    def forget(self, connection: Connection) -> None:
-        """`connection` is lost."""
-        self.connections.discard(connection)
-        if not self.connections and self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
-
-    def abort(self) -> None:
-        """End every connection at once, whatever is in flight."""
-        for connection in tuple(self.connections):
-            connection.close_now()
 
 
 class Connection(asyncio.Protocol):

@@ -12,7 +12,8 @@ import uvloop
 
 from fastserve.config import Config
 from fastserve.errors import SetupError
-from fastserve.http11.connection import Connection, Listener
+from fastserve.http11.connection import Connection
+from fastserve.http11.listener import Listener
 from fastserve.messages import Response, Route
 from fastserve.server import open_sockets
 from tests.support.process import serving, write_model
@@ -41,6 +42,7 @@ def test_small_answers_are_not_held_back_by_nagles_algorithm() -> None:
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
         (connection,) = listener.connections
+        assert isinstance(connection, Connection)
         served = connection._transport.get_extra_info("socket")
         with socket.socket(fileno=os.dup(served.fileno())) as duplicate:
             is_set = bool(duplicate.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))

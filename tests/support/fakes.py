@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from fastserve.config import Config
-from fastserve.http11.connection import Connection, Listener
+from fastserve.http11.connection import Connection
+from fastserve.http11.listener import Listener
 from fastserve.messages import Head, Request, Response, Route
 
 HIGH_WATER = 64 * 1024

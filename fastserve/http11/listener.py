@@ -1,0 +1,74 @@
+"""What all connections of one server share: configuration, the route finder, clock and encoder; and their number.
+
+Knows connections by three calls. Made by `server.py`, which drains and aborts through it; `connection.py` reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from fastserve.config import Config
+from fastserve.http11.deadlines import Deadlines
+from fastserve.http11.encoder import Encoder
+from fastserve.messages import Head, Route
+
+
+class OpenConnection(Protocol):
+    """A connection, as the listener sees it."""
+
+    def check_deadline(self, now: float) -> None:
+        """Close or refuse if the deadline of the present phase has passed at `now`."""
+        ...
+
+    def close_if_idle(self) -> None:
+        """Close between exchanges; else make the present response the last."""
+        ...
+
+    def close_now(self) -> None:
+        """Drop everything, what is written and not sent included."""
+        ...
+
+
+class Listener:
+    """What all connections of one server share.
+
+    route: finds what answers a head; called once for each head that is parsed.
+    is_draining: the server is stopping: every response closes its connection.
+    """
+
+    __slots__ = ("_emptied", "config", "connections", "deadlines", "encoder", "is_draining", "loop", "route")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, route: Callable[[Head], Route]) -> None:
+        self.loop = loop
+        self.config = config
+        self.route = route
+        self.encoder = Encoder()
+        self.connections: set[OpenConnection] = set()
+        self.deadlines = Deadlines(loop.time(), self.connections)
+        self.is_draining = False
+        self._emptied: asyncio.Future[None] | None = None
+
+    def drain(self) -> None:
+        """Close idle connections now, and every other one with its next response."""
+        self.is_draining = True
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+
+    async def wait_closed(self) -> None:
+        """Until no connection is left."""
+        while self.connections:
+            self._emptied = self.loop.create_future()
+            await self._emptied
+
+    def forget(self, connection: OpenConnection) -> None:
+        """`connection` is lost."""
+        self.connections.discard(connection)
+        if not self.connections and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def abort(self) -> None:
+        """End every connection at once, whatever is in flight."""
+        for connection in tuple(self.connections):
+            connection.close_now()
