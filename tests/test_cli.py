@@ -163,7 +163,7 @@ def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
     assert shown.startswith("usage: fastserve DIR")
     for option in OPTIONS.values():
         assert f"{option.flag} {option.metavar} " in shown
-    for default in ("[127.0.0.1]", "[8080]", "[100M]", "[8k]", "[75]", "[0.001]", "[3600]", "[abort]", "[auto]"):
+    for default in ("[127.0.0.1]", "[8080]", "[100M]", "[8k]", "[75]", "[0.0005]", "[3600]", "[abort]", "[auto]"):
         assert default in shown
 
 

@@ -17,7 +17,7 @@ from fastserve.errors import ResultError
 # A stream may always have this much unread, however full all streams together are: none starves at nothing.
 FREE_BYTES: Final = 64 * 1024
 # A generator that never lets go of the GIL waits this long for its first chunk to be sent: 0.1 ms as a rule. Without
-# it the chunk waits for the switch interval, 1 ms at least.
+# it the chunk waits for the switch interval or longer.
 FIRST_CHUNK_S: Final = 0.001
 # Most that is taken for one write; the next follows when the peer has read it.
 TAKE_BYTES: Final = 1024 * 1024
