@@ -1,4 +1,4 @@
-"""Whose fault it is: the peer's, the user's command line or directory, the model's code, or ours.
+"""Whose fault it is: the peer's, the user's command line or directory, or the model's code. Bugs of ours are none of these.
 
 Knows no status code but those that name a peer's mistake; `endpoints/failures.py` maps the rest to responses.
 Raised everywhere, caught in `http11/connection.py`, `endpoints/failures.py` and `cli.py`.
@@ -43,10 +43,6 @@ class ResultError(ModelError):
 
 class LoadError(ModelError):
     """The model's import, construction or `load` raised; `__cause__` is what it raised."""
-
-
-class ServerError(Exception):
-    """A bug of fastserve's own."""
 
 
 def text_of(error: BaseException) -> str:

@@ -5,7 +5,7 @@ Plain values; no parsing, no encoding, no I/O. `http11` makes requests, `endpoin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 import orjson
@@ -172,6 +172,11 @@ class Route:
 def error_response(status: int, message: object, fields: bytes = b"") -> Response:
     """The JSON error body every refusal and failure has: {"error": message}."""
     return Response((status, JSON), encode_error(message), fields)
+
+
+def encode_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+    """(field name, field value) pairs as complete lines, for Response.fields."""
+    return b"".join(b"%b: %b\r\n" % (name.encode(), value.encode()) for name, value in fields)
 
 
 def encode_error(message: object) -> bytes:

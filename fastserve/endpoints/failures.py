@@ -11,7 +11,7 @@ from typing import Final
 
 from fastserve.errors import RequestError, ResultError
 from fastserve.logs import trimmed
-from fastserve.messages import Response, error_response
+from fastserve.messages import Response, encode_fields, error_response
 
 _logger: Final = logging.getLogger("fastserve")
 
@@ -35,8 +35,7 @@ MODEL_FAILED: Final = truss_error(500, FROM_MODEL, _MODEL_MESSAGE)
 
 def refusal(error: RequestError) -> Response:
     """The answer to content that cannot be decoded."""
-    fields = b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in error.fields)
-    return truss_error(error.status, FROM_CLIENT, error.message, fields)
+    return truss_error(error.status, FROM_CLIENT, error.message, encode_fields(error.fields))
 
 
 def failure(error: BaseException, directory: str) -> Response:

@@ -26,7 +26,7 @@ from fastserve.http11.flow import Flow
 from fastserve.http11.listener import Listener
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
-from fastserve.messages import CHUNKED, JSON, Head, Request, Response, error_response
+from fastserve.messages import CHUNKED, JSON, Head, Request, Response, encode_fields, error_response
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
 # the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.
@@ -416,8 +416,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be taken as a request: one response, then close; nothing behind it is parsed."""
-        fields = b"".join(b"%b: %b\r\n" % (n.encode(), v.encode()) for n, v in error.fields)
-        response = error_response(error.status, error.message, fields)
+        response = error_response(error.status, error.message, encode_fields(error.fields))
         for piece in self._listener.encoder.encode_response(response, _CONNECTION_CLOSE, is_head=False):
             self._transport.write(piece)
         self._linger()

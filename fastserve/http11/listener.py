@@ -10,17 +10,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fastserve.config import Config
-from fastserve.http11.deadlines import Deadlines
+from fastserve.http11.deadlines import Deadlines, Watched
 from fastserve.http11.encoder import Encoder
 from fastserve.messages import Head, Route
 
 
-class OpenConnection(Protocol):
+class OpenConnection(Watched, Protocol):
     """A connection, as the listener sees it."""
-
-    def check_deadline(self, now: float) -> None:
-        """Close or refuse if the deadline of the present phase has passed at `now`."""
-        ...
 
     def close_if_idle(self) -> None:
         """Close between exchanges; else make the present response the last."""

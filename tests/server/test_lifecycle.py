@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import LISTENING, Server, command, environment, serving, write_model
+from tests.support.process import Server, command, ending, environment, run_to_end, serving, write_model
 
 # predict waits until the test has opened and closed the FIFO.
 GATED = """
@@ -200,31 +200,21 @@ def test_works_as_pid_1(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         env=environment(),
     )
-    server = Server(process)
-    try:
-        server.port = int(server.wait_for_log(LISTENING.pattern).group(1))
+    with ending(process) as server:
         server.wait_for_log("ready")
         assert server.predict(None) == 1
         (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(child), signal.SIGTERM)
         assert server.wait() == 0
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 def test_a_port_in_use_is_one_clear_message(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         directory = write_model(tmp_path, "class Model:\n    def predict(self, x): pass\n")
-        done = subprocess.run(
-            command(directory, "--port", str(port)), capture_output=True, text=True, env=environment(), timeout=30
-        )
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+        status, errors = run_to_end(directory, "--port", str(port))
+    assert status == 2
+    (line,) = errors.splitlines()
     assert f"127.0.0.1:{port}" in line
     assert "in use" in line
 

@@ -107,11 +107,18 @@ def serving(
         stderr=subprocess.PIPE,
         env=environment(env),
     )
+    with ending(process) as server:
+        if wait_ready:
+            server.wait_for_log(r"ready; the model loaded", 300.0)
+        yield server
+
+
+@contextlib.contextmanager
+def ending(process: subprocess.Popen[bytes]) -> Iterator[Server]:
+    """Wait until the started server listens; end it afterwards, whatever happened."""
     server = Server(process)
     try:
         server.port = int(server.wait_for_log(LISTENING.pattern).group(1))
-        if wait_ready:
-            server.wait_for_log(r"ready; the model loaded", 300.0)
         yield server
     finally:
         if process.poll() is None:
