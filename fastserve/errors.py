@@ -1,4 +1,4 @@
-"""Whose fault it is: the peer's, the user's command line or directory, or the model's code. Bugs of ours are none of these.
+"""Whose fault it is: the peer's, the user's command line or directory, or the model's code. A bug of ours is none.
 
 Knows no status code but those that name a peer's mistake; `endpoints/failures.py` maps the rest to responses.
 Raised everywhere, caught in `http11/connection.py`, `endpoints/failures.py` and `cli.py`.
