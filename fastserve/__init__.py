@@ -1,3 +1,26 @@
-"""fastserve puts one Python model behind HTTP: `fastserve ./my-model --port 8080`."""
+"""fastserve puts one Python model behind HTTP: `fastserve ./my-model --port 8080`.
+
+The names here are for models that do without starlette: what their methods may take, return and raise.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from fastserve.interface.request import Request
+
+__all__ = ["Request"]
 
 __version__ = "0.1.0"
+
+_HOMES: Final = {"Request": "fastserve.interface.request"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is asked for: the command itself needs none of them to start."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

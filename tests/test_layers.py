@@ -22,6 +22,7 @@ ORDER: Final = (
     ("server",),
     ("http11", "endpoints"),
     ("model",),
+    ("interface",),
     ("codec",),
     ("messages",),
     ("lifecycle",),
@@ -36,7 +37,7 @@ LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in na
 # What a room may not see although it stands below: of the rooms only `endpoints` sees another, and a model knows
 # nothing of requests, responses and how content is written.
 HIDDEN: Final = {
-    "http11": {"endpoints", "model", "codec"},
+    "http11": {"endpoints", "model", "interface", "codec"},
     "endpoints": {"http11"},
     "model": {"http11", "endpoints", "codec", "messages", "lifecycle"},
 }

@@ -1,6 +1,6 @@
 """Reads a model object once, at start: which methods it has, of what kind, taking what.
 
-Every wrong signature or combination is refused here, so that the request path never asks. Called by `loader.py`.
+Every wrong signature or combination is refused here, so that the request path never asks. Called by `runtime.py`.
 """
 
 from __future__ import annotations
@@ -8,10 +8,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from fastserve.errors import ModelDefinitionError
+from fastserve.interface.request import Request
+from fastserve.model.signatures import EMPTY, read_signature
 
 
 class Kind(enum.Enum):
@@ -23,40 +26,129 @@ class Kind(enum.Enum):
     ASYNC_GENERATOR = enum.auto()
 
 
+class Takes(enum.Enum):
+    """What a method is called with, besides `self`; always by position."""
+
+    NOTHING = enum.auto()
+    INPUTS = enum.auto()
+    INPUTS_AND_REQUEST = enum.auto()
+    REQUEST = enum.auto()
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """One method of the model. call: takes the payload, whatever the method itself takes."""
+    """One method of the model.
+
+    call: takes the payload, and as second argument the request if there is a `request_type`, whatever the method
+        itself takes.
+    request_type: the class its request parameter is annotated with; None if it takes no request.
+    input_type, output_type: the annotations of its input and result, resolved; EMPTY without.
+    """
 
     name: str
     kind: Kind
-    call: Callable[[Any], Any]
+    call: Callable[..., Any]
+    takes: Takes
+    request_type: type | None = None
+    input_type: Any = EMPTY
+    output_type: Any = EMPTY
 
 
 @dataclasses.dataclass(frozen=True)
 class Contract:
-    """The methods of one model that this server calls for a request."""
+    """The methods of one model that this server calls.
 
-    predict: Method
-    preprocess: Method | None
-    postprocess: Method | None
+    predict: None for a model with a `websocket` alone, as is `websocket` for every other.
+    openai: those of OPENAI_METHODS that it has, by name.
+    """
+
+    predict: Method | None
+    preprocess: Method | None = None
+    postprocess: Method | None = None
+    websocket: Method | None = None
+    is_healthy: Method | None = None
+    setup_environment: Method | None = None
+    openai: Mapping[str, Method] = dataclasses.field(default_factory=dict)
+
+    @property
+    def first(self) -> Method | None:
+        """The method that is given what a predict request brings."""
+        return self.preprocess or self.predict
+
+    @property
+    def last(self) -> Method | None:
+        """The method whose result answers a predict request."""
+        return self.postprocess or self.predict
 
 
-_STEPS: Final = ("preprocess", "predict", "postprocess")
+OPENAI_METHODS: Final = ("chat_completions", "completions", "embeddings", "messages", "responses")
+
+_INSTEAD: Final = "write `def {}(self, model_input)`, or `def {}(self, model_input, request: fastserve.Request)`"
 
 
 def read_contract(model: object) -> Contract:
     """The contract that `model` keeps. Raises ModelDefinitionError, saying what to write instead."""
-    if not callable(getattr(model, "predict", None)):
-        if callable(getattr(model, "websocket", None)):
-            raise ModelDefinitionError("a `websocket` method without `predict` is not supported; add `predict`")
+
+    def read(name: str) -> Method | None:
+        return _read_method(model, name)
+
+    openai = {name: method for name in OPENAI_METHODS if (method := read(name)) is not None}
+    contract = Contract(
+        predict=read("predict"),
+        preprocess=read("preprocess"),
+        postprocess=read("postprocess"),
+        websocket=read("websocket"),
+        is_healthy=read("is_healthy"),
+        setup_environment=read("setup_environment"),
+        openai=openai,
+    )
+    _check_hooks(contract)
+    if contract.websocket is not None:
+        _check_websocket(contract)
+    elif contract.predict is None:
         raise ModelDefinitionError(
             "Truss model must have a `predict` or `websocket` method; add `def predict(self, model_input)` "
             f"to class {type(model).__name__}"
         )
-    methods = {name: _read_method(model, name) for name in _STEPS}
-    predict = methods["predict"]
-    assert predict is not None
-    return Contract(predict, methods["preprocess"], methods["postprocess"])
+    else:
+        _check_chain(contract)
+    return contract
+
+
+def _check_hooks(contract: Contract) -> None:
+    """The methods that no request calls."""
+    if contract.is_healthy is not None and contract.is_healthy.takes is not Takes.NOTHING:
+        raise ModelDefinitionError("`is_healthy` must have only one argument: `self`; write `def is_healthy(self)`")
+
+
+def _check_websocket(contract: Contract) -> None:
+    websocket = contract.websocket
+    assert websocket is not None
+    instead = "write `async def websocket(self, websocket)`"
+    if contract.predict or contract.preprocess or contract.postprocess:
+        raise ModelDefinitionError(
+            "Truss model cannot have both `websocket` and any of `predict`, `preprocess`, or `postprocess` methods; "
+            "leave one out"
+        )
+    if websocket.takes is not Takes.INPUTS:
+        raise ModelDefinitionError(f"`websocket` must have only one argument: `websocket`; {instead}")
+    if websocket.kind is not Kind.COROUTINE:
+        raise ModelDefinitionError(f"`websocket` endpoints must be async function definitions; {instead}")
+
+
+def _check_chain(contract: Contract) -> None:
+    """A step that takes only the request would throw away what the step before it returned."""
+    assert contract.predict is not None
+    if contract.preprocess is not None and contract.predict.takes is Takes.REQUEST:
+        raise ModelDefinitionError(
+            "When using `preprocess`, the predict method cannot only have the request argument (because the result "
+            "of `preprocess` would be discarded); write `def predict(self, model_input, request: ...)`"
+        )
+    if contract.postprocess is not None and contract.postprocess.takes is Takes.REQUEST:
+        raise ModelDefinitionError(
+            "The `postprocess` method cannot only have the request argument (because the result of `predict` would "
+            "be discarded); write `def postprocess(self, result, request: ...)`"
+        )
 
 
 def _read_method(model: object, name: str) -> Method | None:
@@ -64,27 +156,79 @@ def _read_method(model: object, name: str) -> Method | None:
     if function is None:
         return None
     if not callable(function):
-        raise ModelDefinitionError(
-            f"`{name}` is not a method but {function!r}: write `def {name}(self, model_input)`"
-        )
+        raise ModelDefinitionError(f"`{name}` is not a method but {function!r}: {_INSTEAD.format(name, name)}")
+    kind = _kind_of(function)
     try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except ValueError:  # written in C, without a signature: it is called with the input
-        return Method(name, _kind_of(function), function)
+        signature = read_signature(function)
+    except (ValueError, TypeError):  # written in C, without a signature: it is called with the input
+        return Method(name, kind, function, Takes.INPUTS)
+    takes, request_type = _read_parameters(name, signature)
+    annotations = [p.annotation for p in signature.parameters.values()]
+    return Method(
+        name,
+        kind,
+        _caller(function, takes),
+        takes,
+        request_type,
+        annotations[0] if takes in (Takes.INPUTS, Takes.INPUTS_AND_REQUEST) else EMPTY,
+        signature.return_annotation,
+    )
+
+
+def _read_parameters(name: str, signature: inspect.Signature) -> tuple[Takes, type | None]:
+    """By count and annotation, as Truss does: names never matter."""
+    parameters = list(signature.parameters.values())
+    instead = f"{_INSTEAD.format(name, name)}. Got: {signature}"
+    _check_positional(name, parameters, instead)
+    if not parameters:
+        return Takes.NOTHING, None
+    if len(parameters) == 1:
+        request_type = _request_type(parameters[0].annotation)
+        return (Takes.INPUTS, None) if request_type is None else (Takes.REQUEST, request_type)
     if len(parameters) > 2:
         raise ModelDefinitionError(
-            f"`{name}` cannot have more than two arguments, it has {len(parameters)}: "
-            f"write `def {name}(self, model_input)`"
+            f"`{name}` method cannot have more than two arguments, it has {len(parameters)}: {instead}"
         )
-    if len(parameters) == 2:
+    first, second = (parameter.annotation for parameter in parameters)
+    if _request_type(first) is not None:
         raise ModelDefinitionError(
-            f"`{name}` with two arguments must have request as second argument (type annotated), "
-            f"and requests are not passed on yet: write `def {name}(self, model_input)`"
+            f"`{name}` method with two arguments is not allowed to have request as first argument, request must be "
+            f"second: {instead}"
         )
-    kind = _kind_of(function)
-    if not parameters:
-        return Method(name, kind, lambda payload: function())
-    return Method(name, kind, function)
+    request_type = _request_type(second)
+    if request_type is None:
+        unresolved = f" ({second!r} cannot be resolved: import it outside TYPE_CHECKING)" if _is_text(second) else ""
+        raise ModelDefinitionError(
+            f"`{name}` method with two arguments must have request as second argument (type annotated){unresolved}: "
+            f"{instead}"
+        )
+    return Takes.INPUTS_AND_REQUEST, request_type
+
+
+def _check_positional(name: str, parameters: list[inspect.Parameter], instead: str) -> None:
+    for parameter in parameters:
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is EMPTY:
+            raise ModelDefinitionError(f"`{name}` is called by position, and requires `{parameter.name}=`: {instead}")
+
+
+def _is_text(annotation: object) -> bool:
+    return isinstance(annotation, str)
+
+
+def _request_type(annotation: object) -> type | None:
+    """`annotation` if it is a request class: ours, or starlette's, which is fastapi's too, if it is imported."""
+    starlette = sys.modules.get("starlette.requests")
+    classes = (Request,) if starlette is None else (Request, starlette.Request)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, classes) else None
+
+
+def _caller(function: Callable[..., Any], takes: Takes) -> Callable[..., Any]:
+    """`function`, called with a payload (and a request, if it takes one)."""
+    if takes is Takes.NOTHING:
+        return lambda payload: function()
+    if takes is Takes.REQUEST:
+        return lambda payload, request: function(request)
+    return function
 
 
 def _kind_of(function: Callable[..., Any]) -> Kind:

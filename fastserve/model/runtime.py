@@ -55,6 +55,7 @@ class Runtime:
         self._hall = Hall(loop, budget, encode, self._finish)
         self._predict_workers = Workers("fastserve-predict", loop)
         self._side_workers = Workers("fastserve-side", loop)
+        self.contract: Contract  # set by load
         self._start: Callable[[Job], None]  # the first step's; set by load
         self._needs_context = False  # some step runs on a thread
         self.in_flight = 0
@@ -69,7 +70,7 @@ class Runtime:
         """
         self._predict_workers.start(1)
         self._model = model = await self._on_predict_thread(lambda: make_model(self._directory))
-        contract = await self._on_predict_thread(lambda: read_contract(model))
+        self.contract = contract = await self._on_predict_thread(lambda: read_contract(model))
         await self._load_with_retries(find_load(model))
         self._lay_out(contract)
 
@@ -152,7 +153,8 @@ class Runtime:
                 is_predict = method is contract.predict
                 workers = self._predict_workers if is_predict else self._side_workers
                 step = self._make_step(method, workers, step, predict_slots if is_predict else None)
-        assert step is not None
+        if step is None or contract.predict is None:
+            return
         self._start = step.start
         if contract.predict.kind in _ON_LOOP:
             self._predict_workers.start(min(self._slot_count, MAX_STREAM_THREADS))

@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from fastserve.errors import ModelDefinitionError
-from fastserve.model.contract import Kind, read_contract
+from fastserve.model.contract import Kind, Method, read_contract
 
 
 def model_with(**methods: Any) -> object:
     """A model whose class has these attributes."""
     return type("Model", (), methods)()
+
+
+def predict_of(model: object) -> Method:
+    predict = read_contract(model).predict
+    assert predict is not None
+    return predict
 
 
 def plain(self: object, model_input: Any) -> Any:
@@ -114,14 +120,14 @@ def one_by_star(self: object, *args: Any) -> Any:
     "method, result", [(no_arguments, "called"), (plain, 7), (one_with_default, 7), (one_by_star, (7,))]
 )
 def test_call_takes_the_payload_whatever_the_method_takes(method: Callable[..., Any], result: object) -> None:
-    assert read_contract(model_with(predict=method)).predict.call(7) == result
+    assert predict_of(model_with(predict=method)).call(7) == result
 
 
 def test_a_coroutine_method_without_arguments_is_still_awaited() -> None:
     async def predict(self: object) -> str:
         return "called"
 
-    method = read_contract(model_with(predict=predict)).predict
+    method = predict_of(model_with(predict=predict))
     assert method.kind is Kind.COROUTINE
     awaitable = method.call(7)
     assert inspect.iscoroutine(awaitable)
@@ -166,16 +172,17 @@ def test_a_step_that_cannot_be_called_is_refused_by_name(name: str) -> None:
 def test_a_function_in_c_without_a_signature_is_called_with_the_input() -> None:
     with pytest.raises(ValueError, match="no signature"):
         inspect.signature(max)
-    method = read_contract(model_with(predict=staticmethod(max))).predict
+    method = predict_of(model_with(predict=staticmethod(max)))
     assert (method.kind, method.call([1, 3, 2])) == (Kind.SYNC, 3)
 
 
-@pytest.mark.parametrize("methods", [{}, {"predict": 5}, {"predict": None, "preprocess": plain}])
+@pytest.mark.parametrize("methods", [{}, {"predict": None, "preprocess": plain}])
 def test_a_model_without_predict_is_told_to_add_it(methods: dict[str, Any]) -> None:
     with pytest.raises(ModelDefinitionError, match=r"must have a `predict`.*add `def predict\(self, model_input\)`"):
         read_contract(model_with(**methods))
 
 
-def test_a_websocket_alone_is_not_enough() -> None:
-    with pytest.raises(ModelDefinitionError, match="`websocket` method without `predict` is not supported"):
-        read_contract(model_with(websocket=coroutine))
+def test_a_websocket_alone_is_enough() -> None:
+    contract = read_contract(model_with(websocket=coroutine))
+    assert contract.predict is None
+    assert contract.websocket is not None
