@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from fastserve.interface.request import Request
+    from fastserve.interface.responses import HTTPError, Response, StreamingResponse
 
-__all__ = ["Request"]
+__all__ = ["HTTPError", "Request", "Response", "StreamingResponse"]
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {"Request": "fastserve.interface.request"}
+_HOMES: Final = {
+    "HTTPError": "fastserve.interface.responses",
+    "Request": "fastserve.interface.request",
+    "Response": "fastserve.interface.responses",
+    "StreamingResponse": "fastserve.interface.responses",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -293,6 +293,15 @@ class Config:
         metavar="HOW",
         yaml="on_stream_error",
     )
+    # What nobody waits for is stopped where that is safe; a coroutine cut in the middle may leave its work half done.
+    cancel_on_disconnect: str = option(
+        "streams",
+        "--cancel-on-disconnect",
+        "what ends when a client leaves: `streams` (and what is queued), `all` (coroutines too) or `none`",
+        one_of("streams", "all", "none"),
+        metavar="WHAT",
+        yaml="cancel_on_disconnect",
+    )
     log_level: str = option(
         "info",
         "--log-level",

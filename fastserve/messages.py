@@ -6,7 +6,7 @@ Plain values; no parsing, no encoding, no I/O. `http11` makes requests, `endpoin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import orjson
 
@@ -14,6 +14,7 @@ CHUNKED: Final = -1  # Head.content_length of a request in the chunked transfer 
 
 JSON: Final = b"application/json"
 OCTET_STREAM: Final = b"application/octet-stream"
+EVENT_STREAM: Final = b"text/event-stream"
 
 
 class Head:
@@ -107,6 +108,13 @@ class Response:
         self.fields = fields
 
 
+class Addresses(NamedTuple):
+    """Both ends of a TCP connection: host and port; None where there are none, as on a Unix socket."""
+
+    client: tuple[str, int] | None
+    server: tuple[str, int] | None
+
+
 class Responder(Protocol):
     """The connection, as those who answer a request see it.
 
@@ -122,8 +130,8 @@ class Responder(Protocol):
         """Write all of `response`; the exchange is over."""
         ...
 
-    def send_head(self, request: Request, response: Response) -> None:
-        """Write status line and header section of a response whose content follows in chunks."""
+    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
+        """Write status line and header section; `length` bytes of content follow, or as many as come."""
         ...
 
     def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
@@ -136,6 +144,10 @@ class Responder(Protocol):
 
     def abort(self, request: Request) -> None:
         """Close in such a way that the peer sees an incomplete message (RFC 9112 section 8)."""
+        ...
+
+    def addresses(self, request: Request) -> Addresses:
+        """Both ends of the connection that `request` came on."""
         ...
 
     def can_write(self, request: Request) -> bool:

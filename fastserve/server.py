@@ -19,9 +19,8 @@ from typing import Final, TypeVar
 
 import uvloop
 
-from fastserve.codec import encode_json
 from fastserve.config import Config
-from fastserve.endpoints.predict import PredictEndpoint
+from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Readiness, answer_liveness
 from fastserve.endpoints.router import Router
 from fastserve.errors import LoadError, ModelError, SetupError
@@ -32,7 +31,7 @@ from fastserve.lifecycle import Lifecycle, State
 from fastserve.logs import trimmed
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import prepare_process
-from fastserve.model.runtime import Runtime
+from fastserve.model.runtime import Entry, Runtime
 
 _logger: Final = logging.getLogger("fastserve")
 # Told whatever the log level: with --port 0 nobody could know it otherwise.
@@ -105,14 +104,22 @@ class Server:
         self._directory = directory
         self._config = config
         self._lifecycle = Lifecycle()
-        self._runtime = Runtime(loop, directory, config, encode_json)
-        predict = PredictEndpoint(self._runtime, self._lifecycle, loop, str(directory.path), config)
-        router = Router(predict.route, answer_liveness, Readiness(self._lifecycle).answer)
+        self._runtime = Runtime(loop, directory, config)
+        router = Router(
+            self._endpoint("predict", self._runtime.predict).route,
+            {name: self._endpoint(name, entry).route for name, entry in self._runtime.openai.items()},
+            answer_liveness,
+            Readiness(self._lifecycle).answer,
+        )
         self._listener = Listener(loop, config, router.route)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
         self._failure: SetupError | None = None
         self.has_ended_threads = True
+
+    def _endpoint(self, name: str, entry: Entry) -> MethodEndpoint:
+        directory = str(self._directory.path)
+        return MethodEndpoint(name, entry, self._runtime, self._lifecycle, self._loop, directory, self._config)
 
     async def serve(self) -> int:
         """Listen, load, serve, drain. Returns the exit status; raises SetupError."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import Final
+from typing import Any, Final
 
+from fastserve.codec import encode_json
+from fastserve.endpoints.user_responses import ERROR_FIELDS, encode_pairs, read_head
 from fastserve.errors import RequestError, ResultError
+from fastserve.interface.responses import is_http_error
 from fastserve.logs import trimmed
-from fastserve.messages import Response, encode_fields, error_response
+from fastserve.messages import JSON, Response, encode_fields, error_response
 
 _logger: Final = logging.getLogger("fastserve")
 
@@ -25,8 +28,12 @@ _MODEL_MESSAGE: Final = "Internal Server Error (in model/chainlet)."
 
 def truss_error(status: int, code: int, message: object, fields: bytes = b"") -> Response:
     """An error response with Truss's header fields. code: FROM_CLIENT, FROM_MODEL or FROM_SERVER."""
-    baseten = b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: %d\r\n" % code
-    return error_response(status, message, baseten + fields)
+    return error_response(status, message, error_fields(code) + fields)
+
+
+def error_fields(code: int) -> bytes:
+    """Truss's header fields of an error."""
+    return b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: %d\r\n" % code
 
 
 NOT_READY: Final = truss_error(503, FROM_MODEL, "Model with name model is not ready.")
@@ -42,12 +49,26 @@ def failure(error: BaseException, directory: str) -> Response:
     """The answer to what a model's method raised, or returned and cannot be encoded; logged here.
 
     directory: the model's; log lines show the traceback from its first frame there on. The client learns nothing of
-    what user code raised.
+    what user code raised, unless that is an HTTP error: its status, detail and header fields are the answer.
     """
+    if is_http_error(error):
+        return _chosen_failure(error, directory)
     log_failure(error, directory)
     if isinstance(error, ResultError):
         return truss_error(500, FROM_SERVER, f"Unhandled exception: {error}")
     return MODEL_FAILED
+
+
+def _chosen_failure(error: Any, directory: str) -> Response:
+    """The answer that an HTTPError or HTTPException chooses. (Truss drops its header fields.)"""
+    log_failure(error, directory, "Model raised HTTPException")
+    try:
+        given = read_head(error.status_code, encode_pairs((error.headers or {}).items()), JSON).response
+        content = encode_json({"error": error.detail})
+    except ResultError as wrong:
+        return failure(wrong, directory)
+    fields = given.fields.removesuffix(ERROR_FIELDS)
+    return Response((given.kind[0], JSON), content, error_fields(FROM_MODEL) + fields)
 
 
 def log_failure(error: BaseException, directory: str, message: str = _MODEL_MESSAGE) -> None:

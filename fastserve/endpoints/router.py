@@ -5,7 +5,7 @@ Asked once for each header section that is parsed, not for each request. Built b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fastserve.endpoints.failures import FROM_CLIENT, truss_error
@@ -21,12 +21,20 @@ _PREDICT_SUFFIXES: Final = (b":predict", b":predict_binary")
 LIVENESS: Final = (b"/", b"/livez", b"/healthz", b"/v2/health/live")
 READINESS: Final = (b"/ping", b"/health", b"/readyz", b"/ready", b"/v2/health/ready")
 PREDICT: Final = (b"/predict", b"/invocations")
+OPENAI: Final = {
+    "chat_completions": b"/v1/chat/completions",
+    "completions": b"/v1/completions",
+    "embeddings": b"/v1/embeddings",
+    "messages": b"/v1/messages",
+    "responses": b"/v1/responses",
+}
 
 
 class Router:
     """The routes of one server: path to method to what finds the route of a head there."""
 
-    def __init__(self, predict: Finder, liveness: Answer, readiness: Answer) -> None:
+    def __init__(self, predict: Finder, openai: Mapping[str, Finder], liveness: Answer, readiness: Answer) -> None:
+        """openai: by the name of the model's method."""
         probe, alive = Route(readiness), Route(liveness)
         self._readiness: Methods = dict.fromkeys((b"GET", b"HEAD"), lambda head: probe)
         self._predict: Methods = {b"POST": predict}
@@ -36,6 +44,7 @@ class Router:
             **dict.fromkeys(LIVENESS, dict.fromkeys((b"GET", b"HEAD"), lambda head: alive)),
             **dict.fromkeys(READINESS, self._readiness),
             **dict.fromkeys(PREDICT, self._predict),
+            **{OPENAI[name]: {b"POST": find} for name, find in openai.items()},
         }
 
     def route(self, head: Head) -> Route:

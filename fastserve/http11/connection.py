@@ -21,12 +21,12 @@ from fastserve.http11.content import (
     content_for,
 )
 from fastserve.http11.deadlines import TICK_S
-from fastserve.http11.encoder import CONTINUE, JOIN_BYTES, LAST_CHUNK, encode_chunks
+from fastserve.http11.encoder import CONTINUE, JOIN_BYTES, LAST_CHUNK, encode_chunks, encode_framing
 from fastserve.http11.flow import Flow
 from fastserve.http11.listener import Listener
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
-from fastserve.messages import CHUNKED, JSON, Head, Request, Response, encode_fields, error_response
+from fastserve.messages import CHUNKED, JSON, Addresses, Head, Request, Response, encode_fields, error_response
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
 # the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.
@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         "_flow",
         "_head",
         "_is_advancing",
+        "_is_chunked",
         "_listener",
         "_parsed",
         "_peer_sent_eof",
@@ -83,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._peer_sent_eof = False
         self._will_close = False  # no exchange follows the present one
         self._is_advancing = False  # `_advance` is on the stack
+        self._is_chunked = False  # the response that is being sent is in the chunked transfer coding
         self._discarded = 0  # bytes dropped while lingering
 
     # --- called by asyncio ---
@@ -170,26 +172,27 @@ class Connection(asyncio.Protocol):
             self._transport.write(piece)
         self._end_exchange()
 
-    def send_head(self, request: Request, response: Response) -> None:
+    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
         if request is not self._request:
             return
-        is_chunked = not request.head.is_http10
-        if not is_chunked:
+        self._is_chunked = length is None and not request.head.is_http10
+        if length is None and not self._is_chunked:
             self._will_close = True  # the close ends the content
+        framing = encode_framing(length, is_chunked=self._is_chunked)
         field = self._connection_field(request.head)
         self._move_to(Phase.SENDING)
-        self._transport.write(self._listener.encoder.encode_stream_head(response, field, is_chunked=is_chunked))
+        self._transport.write(self._listener.encoder.encode_stream_head(response, framing + field))
 
     def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
         if request is not self._request:
             return
         self._since = self._listener.deadlines.now
-        self._transport.write(b"".join(chunks) if request.head.is_http10 else encode_chunks(chunks))
+        self._transport.write(encode_chunks(chunks) if self._is_chunked else b"".join(chunks))
 
     def send_end(self, request: Request) -> None:
         if request is not self._request:
             return
-        if not request.head.is_http10:
+        if self._is_chunked:
             self._transport.write(LAST_CHUNK)
         self._end_exchange()
 
@@ -203,6 +206,11 @@ class Connection(asyncio.Protocol):
             self.close_now()
         else:
             self._close()
+
+    def addresses(self, request: Request) -> Addresses:
+        client, server = (self._transport.get_extra_info(name) for name in ("peername", "sockname"))
+        # A Unix socket has a path, or nothing, instead of a pair; an IPv6 address has four parts.
+        return Addresses(*((end[0], end[1]) if isinstance(end, tuple) else None for end in (client, server)))
 
     def can_write(self, request: Request) -> bool:
         return request is self._request and self._flow.is_writable
@@ -237,6 +245,12 @@ class Connection(asyncio.Protocol):
         elif phase is Phase.CONTENT:
             if elapsed > config.content_grace_s and self._received < elapsed * config.min_content_rate:
                 self._refuse(RequestError(408, f"content slower than {config.min_content_rate} bytes/s"))
+        elif phase is Phase.RUNNING:
+            if self._peer_sent_eof and not self._head.is_http10 and elapsed > 0:
+                # A peer that has left and one that only sends no more look alike until something is sent to them: the
+                # first answers with a reset. Interim responses may be sent at any time (RFC 9110 section 15.2), and
+                # 100 is the one that every client skips.
+                self._transport.write(CONTINUE)
         elif phase is Phase.SENDING:
             if elapsed > config.streaming_read_timeout_s and self._flow.is_writable:
                 self._cut_stream()

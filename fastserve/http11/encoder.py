@@ -67,10 +67,9 @@ class Encoder:
             return [head]
         return [head + content] if len(content) < JOIN_BYTES else [head, content]
 
-    def encode_stream_head(self, response: Response, connection: bytes, *, is_chunked: bool) -> bytes:
-        """The head of a response whose content follows: chunked, or ended by the close for HTTP/1.0."""
-        framing = b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
-        return self._encode_head(response.kind) + response.fields + framing + connection + b"\r\n"
+    def encode_stream_head(self, response: Response, fields: bytes) -> bytes:
+        """The head of a response whose content follows. fields: lines for its framing and connection."""
+        return self._encode_head(response.kind) + response.fields + fields + b"\r\n"
 
     def _encode_head(self, kind: tuple[int, bytes]) -> bytes:
         head = self._heads.get(kind)
@@ -93,6 +92,13 @@ def format_date(now: float) -> bytes:
     t = time.gmtime(now)
     date = f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year:04}"
     return f"{date} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT".encode()
+
+
+def encode_framing(length: int | None, *, is_chunked: bool) -> bytes:
+    """The field line that says where content ends; none if it is the close (for HTTP/1.0)."""
+    if length is not None:
+        return b"Content-Length: %d\r\n" % length
+    return b"Transfer-Encoding: chunked\r\n" if is_chunked else b""
 
 
 def encode_chunks(chunks: Sequence[bytes]) -> bytes:

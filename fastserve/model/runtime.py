@@ -1,7 +1,7 @@
-"""The one door to the model: `load()`, `submit(job)`, `stop()`.
+"""The one door to the model: `load()`, its entries, `stop()`.
 
 Counts what is in flight; owns the worker threads. Which step runs where is laid out here, once, and walked in
-`steps.py`. Called by `server.py` and `endpoints/predict.py`.
+`steps.py`. Called by `server.py` and the endpoints.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, Final
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_of
-from fastserve.model.contract import Contract, Kind, Method, read_contract
+from fastserve.model.contract import OPENAI_METHODS, Contract, Kind, Method, read_contract
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import find_load, is_async, make_model
 from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
-from fastserve.model.streams import StreamBudget
+from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.threads import Workers
 
 _logger: Final = logging.getLogger("fastserve")
@@ -40,25 +40,63 @@ LOAD_PAUSE_S: Final = 1.0
 _ON_LOOP: Final = frozenset({Kind.COROUTINE, Kind.ASYNC_GENERATOR})
 
 
+class Entry:
+    """One way into the model: a method that requests call, and those before and after it.
+
+    exists: the model has this method. takes_request: one of them wants the request.
+    """
+
+    __slots__ = ("_needs_context", "_runtime", "_start", "exists", "first", "last", "takes_request")
+
+    _start: Callable[[Job], None]  # the first step's
+    first: Method  # given what the request brings
+    last: Method  # its result is the answer
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.exists = False
+        self.takes_request = False
+        self._needs_context = False  # some step runs on a thread
+
+    def lay(self, methods: Sequence[Method], start: Callable[[Job], None]) -> None:
+        """Lead to `methods`, of which `start` begins the first."""
+        self.first, self.last = methods[0], methods[-1]
+        self._start = start
+        self._needs_context = any(method.kind not in _ON_LOOP for method in methods)
+        self.takes_request = any(method.request_type is not None for method in methods)
+        self.exists = True
+
+    def close(self) -> None:
+        """The model has no such method."""
+        self.exists = False
+
+    def submit(self, job: Job) -> None:
+        """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. If it `exists`."""
+        self._runtime.in_flight += 1
+        if self._needs_context:
+            job.context = copy_context()
+        self._start(job)
+
+
 class Runtime:
     """One model, loaded and run.
 
-    in_flight: jobs submitted and not over, those included whose client has gone.
+    predict, openai: the ways in, there from the start and open once the model is loaded.
+    in_flight: jobs submitted and tasks begun that are not over, those included whose client has gone.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config, encode: Callable[[Any], Any]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config) -> None:
         self._directory = directory
         self._slot_count = config.predict_concurrency
         budget = StreamBudget(config.stream_buffer_bytes, config.stream_buffers_bytes)
-        self._hall = Hall(loop, budget, encode, self._finish)
+        self._hall = Hall(loop, budget, self._finish)
         self._predict_workers = Workers("fastserve-predict", loop)
         self._side_workers = Workers("fastserve-side", loop)
         self.contract: Contract  # set by load
-        self._start: Callable[[Job], None]  # the first step's; set by load
-        self._needs_context = False  # some step runs on a thread
+        self.predict = Entry(self)
+        self.openai = {name: Entry(self) for name in OPENAI_METHODS}
         self.in_flight = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._idle: asyncio.Future[None] | None = None  # awaited by wait_idle
 
     async def load(self) -> None:
@@ -74,12 +112,21 @@ class Runtime:
         await self._load_with_retries(find_load(model))
         self._lay_out(contract)
 
-    def submit(self, job: Job) -> None:
-        """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. Only after `load`."""
+    def run_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work`, which never raises, as a task that counts as in flight."""
         self.in_flight += 1
-        if self._needs_context:
-            job.context = copy_context()
-        self._start(job)
+        task = self._hall.loop.create_task(work)
+        self._tasks.add(task)  # the loop holds it only weakly
+        task.add_done_callback(self._on_task_done)
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self.in_flight -= 1
+        self._tell_idle()
+
+    def open_stream(self, job: Job, *, stops_unread: bool) -> Stream:
+        """A stream for `job` that the loop produces; as `Hall.open_stream`."""
+        return self._hall.open_stream(job, on_loop=True, stops_unread=stops_unread)
 
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
@@ -95,6 +142,9 @@ class Runtime:
     def _finish(self, job: Job) -> None:
         self.in_flight -= 1
         job.on_result()
+        self._tell_idle()
+
+    def _tell_idle(self) -> None:
         if self._idle is not None and not self.in_flight and not self._idle.done():
             self._idle.set_result(None)
 
@@ -146,27 +196,31 @@ class Runtime:
 
     def _lay_out(self, contract: Contract) -> None:
         """Decide, once, where each step runs and what follows it."""
-        predict_slots = Slots(self._slot_count)
-        step: Step | None = None
-        for method in (contract.postprocess, contract.predict, contract.preprocess):
-            if method is not None:
-                is_predict = method is contract.predict
-                workers = self._predict_workers if is_predict else self._side_workers
-                step = self._make_step(method, workers, step, predict_slots if is_predict else None)
-        if step is None or contract.predict is None:
-            return
-        self._start = step.start
-        if contract.predict.kind in _ON_LOOP:
-            self._predict_workers.start(min(self._slot_count, MAX_STREAM_THREADS))
-        else:
-            self._predict_workers.start(self._slot_count)
-        if contract.preprocess is not None or contract.postprocess is not None:
+        chain = [m for m in (contract.preprocess, contract.predict, contract.postprocess) if m is not None]
+        self._lay(self.predict, chain if contract.predict is not None else [])
+        for name, entry in self.openai.items():
+            self._lay(entry, [contract.openai[name]] if name in contract.openai else [])
+        if contract.predict is not None:
+            is_on_loop = contract.predict.kind in _ON_LOOP
+            self._predict_workers.start(min(self._slot_count, MAX_STREAM_THREADS) if is_on_loop else self._slot_count)
+        if len(chain) > 1 or contract.openai:
             self._side_workers.start(SIDE_THREADS)
 
-    def _make_step(self, method: Method, workers: Workers, following: Step | None, slots: Slots | None) -> Step:
+    def _lay(self, entry: Entry, methods: Sequence[Method]) -> None:
+        if not methods:
+            entry.close()
+            return
+        step: Step | None = None
+        for method in reversed(methods):
+            step = self._make_step(method, step)
+        assert step is not None
+        entry.lay(methods, step.start)
+
+    def _make_step(self, method: Method, following: Step | None) -> Step:
+        is_predict = method.name == "predict"
+        workers = self._predict_workers if is_predict else self._side_workers
         if method.kind in _ON_LOOP:
-            return LoopStep(self._hall, method, workers, following, slots)
-        self._needs_context = True
+            return LoopStep(self._hall, method, workers, following, Slots(self._slot_count) if is_predict else None)
         return ThreadStep(self._hall, method, workers, following)
 
 

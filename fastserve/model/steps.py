@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
 from fastserve.errors import ModelDefinitionError
+from fastserve.interface.responses import is_response
 from fastserve.model.contract import Kind, Method
 from fastserve.model.slots import Slots
 from fastserve.model.streams import Stream, StreamBudget, gather, gather_on_loop, produce, produce_on_loop
@@ -25,14 +27,16 @@ _GENERATORS: Final = frozenset({GeneratorType, AsyncGeneratorType})
 class Job:
     """One payload on its way through the model. Subclassed by who wants the result.
 
-    value: the payload; then what the latest step returned; at last what `Hall.encode` made of the result.
+    value: the payload; then what the latest step returned; at last what `encode` made of the result.
     error: what user code raised, or a ModelError; None if all went well.
     context: that of the request, copied: what user code sets in it is seen by this job's later steps alone.
     stream: the result is a generator, and this is its output.
+    task: runs the present step, if that is on the loop.
     is_cancelled: nobody waits any more: no further step is begun.
+    is_shielded: the method that runs takes the request, so it can ask for itself: it is not to be interrupted.
     """
 
-    __slots__ = ("context", "error", "is_cancelled", "stream", "task", "value")
+    __slots__ = ("context", "error", "is_cancelled", "is_shielded", "stream", "task", "value")
 
     def __init__(self, payload: Any) -> None:
         self.value = payload
@@ -40,7 +44,19 @@ class Job:
         self.context: Context | None = None
         self.stream: Stream | None = None
         self.task: asyncio.Task[None] | None = None
-        self.is_cancelled = False
+        self.is_cancelled = self.is_shielded = False
+
+    def request_as(self, request_type: type) -> Any:
+        """The request, as an object of the class that a method has annotated. From any thread."""
+        raise NotImplementedError
+
+    def encode(self, value: Any) -> Any:
+        """What becomes of the result, on the thread that made it: a CUDA tensor, say, must be read there.
+
+        Returns content (bytes, as a rule), or a generator whose output is the content, or an awaitable that sends the
+        content itself: the last two are run to their end as part of the step, within its slot.
+        """
+        raise NotImplementedError
 
     def wants_whole(self) -> bool:
         """Whether a generator's output is to be gathered into one text instead of streamed. From any thread."""
@@ -55,41 +71,54 @@ class Job:
         raise NotImplementedError
 
     def cancel(self) -> None:
-        """Nobody waits any more. What has begun runs to its end, since it may have effects; a generator is closed."""
+        """Nobody waits any more. What has begun runs to its end, since it may have effects; a generator is closed,
+        unless its method takes the request and so looks after itself.
+        """
         self.is_cancelled = True
+        self.drop_output()
+
+    def drop_output(self) -> None:
+        """Whatever a generator has yielded is not wanted any more."""
         if self.stream is not None:
             self.stream.cancel()
 
+    def cancel_coroutine(self) -> None:
+        """Cancel what runs on the loop, in the middle, unless it looks after itself."""
+        if self.task is not None and not self.is_shielded:
+            self.task.cancel()
+
 
 class Hall:
-    """What the steps of one model share: the ways to and from the loop, and what becomes of results.
+    """What the steps of one model share: the ways to and from the loop.
 
-    encode: makes content of a result, on the thread that made the result: a CUDA tensor, say, must be read there.
     finish: called on the loop with each job that is over.
     """
 
-    __slots__ = ("budget", "completions", "encode", "finish", "loop")
+    __slots__ = ("budget", "completions", "finish", "loop")
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        budget: StreamBudget,
-        encode: Callable[[Any], Any],
-        finish: Callable[[Job], None],
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, budget: StreamBudget, finish: Callable[[Job], None]) -> None:
         self.loop = loop
         self.completions = Completions(loop)
         self.budget = budget
-        self.encode = encode
         self.finish = finish
 
-    def open_stream(self, job: Job, tell: Callable[[Any], None]) -> Stream:
-        """A stream for `job`'s output. Announced at once: the reader counts the time to the first chunk from now."""
-        stream = job.stream = Stream(job, self.budget, tell)
+    def open_stream(self, job: Job, *, on_loop: bool, stops_unread: bool) -> Stream:
+        """A stream for `job`'s output. Announced at once: the reader counts the time to the first chunk from now.
+
+        on_loop: whether it is the loop that produces it. stops_unread: as Stream has it.
+        """
+        tell = self._tell_on_loop if on_loop else self._tell_from_thread
+        stream = job.stream = Stream(job, self.budget, tell, stops_unread=stops_unread)
         if job.is_cancelled:
-            stream.cancel()
+            job.drop_output()
         stream.announce()
         return stream
+
+    def _tell_from_thread(self, stream: Stream) -> None:
+        self.completions.put(Stream.on_loop, stream)
+
+    def _tell_on_loop(self, stream: Stream) -> None:
+        self.loop.call_soon(stream.on_loop)
 
 
 class Step:
@@ -99,7 +128,7 @@ class Step:
     forward: the same, on a worker thread.
     """
 
-    __slots__ = ("_call", "_following", "_hall", "_is_predict", "_workers", "forward", "start")
+    __slots__ = ("_call", "_following", "_hall", "_is_predict", "_request_type", "_workers", "forward", "start")
 
     start: Callable[[Job], None]
     forward: Callable[[Job], None]
@@ -108,16 +137,46 @@ class Step:
         """workers: the threads for whatever of this method may block."""
         self._hall = hall
         self._call = method.call
+        self._request_type = method.request_type
         self._is_predict = method.name == "predict"
         self._workers = workers
         self._following = following
 
     def _check_handed_on(self, value: Any) -> None:
-        """A generator's output cannot be post-processed: it would have to be gathered first."""
-        if self._is_predict and type(value) in _GENERATORS:
-            raise ModelDefinitionError(
-                "`predict` returned a generator and the model has a `postprocess`; leave one out"
-            )
+        """A generator's output cannot be post-processed, it would have to be gathered first; nor can a response."""
+        if self._is_predict and (type(value) in _GENERATORS or is_response(value)):
+            what = "a generator" if type(value) in _GENERATORS else "a response"
+            raise ModelDefinitionError(f"`predict` returned {what} and the model has a `postprocess`; leave one out")
+
+    def _may_stop(self) -> bool:
+        """Whether a generator of this step is closed when the client leaves: not if it has the request to ask."""
+        return self._request_type is None
+
+    def _is_unwanted(self, job: Job) -> Callable[[], bool]:
+        return lambda: job.is_cancelled and self._may_stop()
+
+    def _finish_on_thread(self, job: Job, content: Any) -> Any:
+        """See what `Job.encode` returned through to its end; on a worker thread, in the job's context."""
+        if type(content) in _GENERATORS:
+            return self._stream_on_thread(job, content)
+        if inspect.isawaitable(content):
+            return self._await_on_thread(content)
+        return content
+
+    async def _finish_on_loop(self, job: Job, content: Any) -> Any:
+        """The same, on the loop."""
+        if type(content) in _GENERATORS:
+            return await self._stream_on_loop(job, content)
+        if inspect.isawaitable(content):
+            return await content
+        return content
+
+    def _await_on_thread(self, awaitable: Awaitable[Any]) -> Any:
+        """Block this thread, and so its slot, until `awaitable` is done on the loop."""
+        value, error = asyncio.run_coroutine_threadsafe(as_pair(awaitable), self._hall.loop).result()
+        if error is not None:
+            raise error
+        return value
 
     def _stream_on_thread(self, job: Job, generator: Any) -> Any:
         """Produce the output of the last step's generator to its end; on a worker thread, in the job's context.
@@ -126,15 +185,10 @@ class Step:
         """
         hall = self._hall
         if type(generator) is AsyncGeneratorType:  # its place is the loop; this thread, and so the slot, is held
-            content, error = asyncio.run_coroutine_threadsafe(
-                as_pair(self._stream_on_loop(job, generator)), hall.loop
-            ).result()
-            if error is not None:
-                raise error
-            return content
+            return self._await_on_thread(self._stream_on_loop(job, generator))
         if job.wants_whole():
-            return hall.encode(gather(generator, lambda: job.is_cancelled))
-        produce(hall.open_stream(job, self._tell_from_thread), generator)
+            return job.encode(gather(generator, self._is_unwanted(job)))
+        produce(hall.open_stream(job, on_loop=False, stops_unread=self._may_stop()), generator)
         return None
 
     async def _stream_on_loop(self, job: Job, generator: Any) -> Any:
@@ -145,15 +199,9 @@ class Step:
             run = functools.partial(context.run, self._stream_on_thread, job, generator)
             return await self._workers.call(run, hall.completions)
         if job.wants_whole():
-            return hall.encode(await gather_on_loop(generator, lambda: job.is_cancelled))
-        await produce_on_loop(hall.open_stream(job, self._tell_on_loop), generator)
+            return job.encode(await gather_on_loop(generator, self._is_unwanted(job)))
+        await produce_on_loop(hall.open_stream(job, on_loop=True, stops_unread=self._may_stop()), generator)
         return None
-
-    def _tell_from_thread(self, stream: Stream) -> None:
-        self._hall.completions.put(Stream.on_loop, stream)
-
-    def _tell_on_loop(self, stream: Stream) -> None:
-        self._hall.loop.call_soon(stream.on_loop)
 
 
 class ThreadStep(Step):
@@ -172,7 +220,10 @@ class ThreadStep(Step):
         assert context is not None
         try:
             if not job.is_cancelled:
-                value = context.run(self._call, job.value)
+                if self._request_type is None:
+                    value = context.run(self._call, job.value)
+                else:
+                    value = context.run(self._call, job.value, job.request_as(self._request_type))
                 if following is not None:
                     self._check_handed_on(value)
                     job.value = value
@@ -181,7 +232,9 @@ class ThreadStep(Step):
                 if type(value) in _GENERATORS:
                     job.value = context.run(self._stream_on_thread, job, value)
                 else:
-                    job.value = hall.encode(value)
+                    content = job.value = job.encode(value)
+                    if type(content) is not bytes:
+                        job.value = context.run(self._finish_on_thread, job, content)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; endpoints/failures.py answers it
             job.error = error
         hall.completions.put(hall.finish, job)
@@ -205,7 +258,8 @@ class LoopStep(Step):
         create_task = self._hall.loop.create_task
         coroutine = self._run(job)
         # The job holds its task, which the loop itself holds only weakly.
-        job.task = create_task(coroutine) if job.context is None else job.context.run(create_task, coroutine)
+        task = create_task(coroutine) if job.context is None else job.context.run(create_task, coroutine)
+        job.task = task
 
     async def _run(self, job: Job) -> None:
         hall, slots, following = self._hall, self._slots, self._following
@@ -214,7 +268,11 @@ class LoopStep(Step):
                 await slots.take()
             try:
                 if not job.is_cancelled:
-                    value = self._call(job.value)
+                    if self._request_type is None:
+                        value = self._call(job.value)
+                    else:
+                        job.is_shielded = True
+                        value = self._call(job.value, job.request_as(self._request_type))
                     if self._is_awaited:
                         value = await value
                     if following is not None:
@@ -223,13 +281,16 @@ class LoopStep(Step):
                     elif type(value) in _GENERATORS:
                         job.value = await self._stream_on_loop(job, value)
                     else:
-                        job.value = hall.encode(value)
+                        content = job.value = job.encode(value)
+                        if type(content) is not bytes:
+                            job.value = await self._finish_on_loop(job, content)
             finally:
                 if slots is not None:
                     slots.release()
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
             job.error = error
         job.task = None
+        job.is_shielded = False
         if following is None or job.error is not None or job.is_cancelled:
             hall.finish(job)
         else:

@@ -61,7 +61,9 @@ class Stream:
     """Chunks of one generator's output on their way to one reader.
 
     is_done: nothing more will be put; error then says whether the generator failed.
-    is_cancelled: the reader has gone: the producer stops at its next chunk.
+    is_cancelled: the reader has gone: what is put is dropped.
+    must_stop: the producer is to stop at its next chunk, because of that; a generator that looks after itself is run
+        to its end.
     """
 
     __slots__ = (
@@ -72,15 +74,22 @@ class Stream:
         "_produced",
         "_reader",
         "_room",
+        "_stops_unread",
         "_taken",
         "_tell",
         "error",
         "is_cancelled",
         "is_done",
+        "must_stop",
     )
 
-    def __init__(self, reader: Reader, budget: StreamBudget, tell: Callable[[Stream], None]) -> None:
-        """tell: has `on_loop` called on the loop's thread; called from the producer's."""
+    def __init__(
+        self, reader: Reader, budget: StreamBudget, tell: Callable[[Stream], None], *, stops_unread: bool = True
+    ) -> None:
+        """tell: has `on_loop` called on the loop's thread; called from the producer's.
+
+        stops_unread: the producer is stopped when the reader goes.
+        """
         self._reader: Reader | None = reader
         self._budget = budget
         self._tell = tell
@@ -93,6 +102,8 @@ class Stream:
         self.error: BaseException | None = None
         self.is_done = False
         self.is_cancelled = False
+        self.must_stop = False
+        self._stops_unread = stops_unread
 
     # --- the producer's side ---
 
@@ -103,7 +114,7 @@ class Stream:
         """
         if type(chunk) is not bytes:
             chunk = _as_bytes(chunk)
-        if chunk:
+        if chunk and not self.is_cancelled:
             self._chunks.append(chunk)
             self._produced += len(chunk)
             if not self._is_announced:
@@ -112,7 +123,7 @@ class Stream:
 
     def has_room(self) -> bool:
         unread = self._produced - self._taken
-        if unread < FREE_BYTES:
+        if unread < FREE_BYTES or self.is_cancelled:
             return True
         self._account()
         return unread < self._budget.each_bytes and self._budget.used < self._budget.all_bytes
@@ -197,8 +208,9 @@ class Stream:
         return taken
 
     def cancel(self) -> None:
-        """The reader has gone: what is unread is dropped, the producer stops at its next chunk."""
+        """The reader has gone: what is unread is dropped, and with `stops_unread` the producer stops."""
         self.is_cancelled = True
+        self.must_stop = self._stops_unread
         self._taken = self._produced
         self._chunks.clear()
         self._account()
@@ -236,11 +248,11 @@ def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
     try:
         try:
             for chunk in generator:
-                if stream.is_cancelled:
+                if stream.must_stop:
                     break
                 if not stream.put(chunk):
                     stream.wait_for_room()
-                    if stream.is_cancelled:
+                    if stream.must_stop:
                         break
                 if is_first:
                     is_first = False
@@ -273,11 +285,11 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None]) 
     try:
         try:
             async for chunk in generator:
-                if stream.is_cancelled:
+                if stream.must_stop:
                     break
                 if not stream.put(chunk):
                     await stream.wait_for_room_on_loop()
-                    if stream.is_cancelled:
+                    if stream.must_stop:
                         break
                 await turns.give()
         finally:

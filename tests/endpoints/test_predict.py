@@ -9,11 +9,12 @@ import orjson
 import pytest
 
 from fastserve.config import Config
-from fastserve.endpoints.predict import PredictEndpoint, Prediction
+from fastserve.endpoints.predict import MethodEndpoint
+from fastserve.endpoints.prediction import Prediction
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request
-from fastserve.model.runtime import Runtime
+from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.streams import Stream, StreamBudget
 from tests.support.responder import RecordingResponder
 
@@ -53,9 +54,11 @@ class Scene:
         lifecycle = Lifecycle()
         if is_loaded:
             lifecycle.move_to(State.READY)
-        runtime = cast(Runtime, type("FakeRuntime", (), {"submit": self.jobs.append}))
-        self.endpoint = PredictEndpoint(
-            runtime,
+        entry = type("FakeEntry", (), {"submit": self.jobs.append, "exists": True, "takes_request": False})
+        self.endpoint = MethodEndpoint(
+            "predict",
+            cast(Entry, entry),
+            cast(Runtime, None),
             lifecycle,
             cast(asyncio.AbstractEventLoop, self.loop),
             "/model",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastserve.endpoints.router import Router
+from fastserve.endpoints.router import OPENAI, Router
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.responder import RecordingResponder
 
@@ -13,7 +13,8 @@ READINESS_ANSWERS: list[Request] = []
 
 
 def make_router() -> Router:
-    return Router(lambda head: PREDICT, lambda r: answer(r, "alive"), lambda r: answer(r, "ready"))
+    openai = {name: lambda head: PREDICT for name in OPENAI}
+    return Router(lambda head: PREDICT, openai, lambda r: answer(r, "alive"), lambda r: answer(r, "ready"))
 
 
 def answer(request: Request, text: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.http11.encoder import JOIN_BYTES, Encoder, encode_chunks
+from fastserve.http11.encoder import JOIN_BYTES, Encoder, encode_chunks, encode_framing
 from fastserve.messages import Response
 from tests.support.answers import read_answers
 
@@ -17,7 +17,7 @@ CLOSE = b"Connection: close\r\n"
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=10))
 def test_chunks_are_read_back_by_h11_as_they_were(chunks: list[bytes]) -> None:
-    head = Encoder().encode_stream_head(Response((200, b"a/b"), b""), b"", is_chunked=True)
+    head = Encoder().encode_stream_head(Response((200, b"a/b"), b""), encode_framing(None, is_chunked=True))
     (answer,) = read_answers(head + encode_chunks(chunks) + b"0\r\n\r\n", [b"GET"])
     assert answer.content == b"".join(chunks)
     assert answer.is_complete
@@ -56,7 +56,7 @@ def test_the_date_is_of_the_second() -> None:
         encoder.refresh(now)
         for piece in (
             encoder.encode_response(Response((200, b""), b""), b"", is_head=False)[0],
-            encoder.encode_stream_head(Response((200, b""), b""), b"", is_chunked=False),
+            encoder.encode_stream_head(Response((200, b""), b""), encode_framing(None, is_chunked=False)),
             encoder.ok_json + b"0\r\n\r\n",
         ):
             (answer,) = read_answers(piece, [b"GET"], is_closed=True)

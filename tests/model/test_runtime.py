@@ -73,7 +73,7 @@ class Asked(Job):
 async def ask(runtime: Runtime, payload: Any, *, whole: bool = False) -> Any:
     """What the model answers: its value, or its stream's content. Raises what user code raised."""
     job = Asked(payload, whole=whole)
-    runtime.submit(job)
+    runtime.predict.submit(job)
     await job.over
     if job.failure is not None:
         raise job.failure
@@ -108,11 +108,12 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         encode: Callable[[Any], Any] = lambda value: value,
         **settings: Any,
     ) -> T:
+        monkeypatch.setattr(Asked, "encode", lambda job, value: encode(value))
         monkeypatch.setattr(runtime_module, "make_model", lambda directory: model())
         before = set(threading.enumerate())
         loop = uvloop.new_event_loop()
         directory = ModelDirectory(Path("/nowhere"), {}, {})
-        runtime = Runtime(loop, directory, Config(predict_concurrency=slots, **settings), encode)
+        runtime = Runtime(loop, directory, Config(predict_concurrency=slots, **settings))
 
         async def play() -> T:
             await runtime.load()
@@ -250,7 +251,7 @@ def test_a_stream_is_sent_as_it_comes_or_gathered_for_who_wants_it_whole(
     async def scenario(runtime: Runtime) -> None:
         jobs = [Asked(str(number), whole=whole) for number in range(6)]
         for job in jobs:
-            runtime.submit(job)
+            runtime.predict.submit(job)
         for number, job in enumerate(jobs):
             await job.over
             assert job.failure is None
@@ -451,7 +452,7 @@ def test_predicts_come_in_the_order_they_were_asked_for(serve: Callable[..., Any
     async def scenario(runtime: Runtime) -> None:
         jobs = [Asked(number) for number in range(30)]
         for job in jobs:
-            runtime.submit(job)
+            runtime.predict.submit(job)
         all_asked.set()
         for job in jobs:
             await job.over
@@ -574,7 +575,7 @@ def test_many_jobs_are_each_answered_once(serve: Callable[..., Any], kinds: tupl
     async def scenario(runtime: Runtime) -> None:
         jobs = [Asked(str(number)) for number in range(400)]
         for number, job in enumerate(jobs):
-            runtime.submit(job)
+            runtime.predict.submit(job)
             if number % 7 == 0:
                 await asyncio.sleep(0)
         for number, job in enumerate(jobs):
@@ -698,7 +699,7 @@ def test_a_job_cancelled_while_it_waits_for_its_turn_never_runs(serve: Callable[
     async def scenario(runtime: Runtime) -> None:
         jobs = [Asked(name) for name in ("first", "cancelled", "last")]
         for job in jobs:
-            runtime.submit(job)
+            runtime.predict.submit(job)
         jobs[1].cancel()
         release.set()
         for job in jobs:
@@ -714,7 +715,7 @@ def test_a_job_cancelled_while_it_waits_for_a_coroutine_s_slot_never_runs(serve:
     async def scenario(runtime: Runtime) -> None:
         jobs = [Asked(name) for name in ("first", "cancelled", "last")]
         for job in jobs:
-            runtime.submit(job)
+            runtime.predict.submit(job)
         await until(lambda: ran == ["first"])
         jobs[1].cancel()
         release.set()
@@ -761,7 +762,7 @@ def test_a_step_that_has_begun_runs_to_its_end_but_the_next_is_not_begun(
 
     async def scenario(runtime: Runtime) -> None:
         job = Asked("x")
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await until(begun.is_set)
         job.cancel()
         go_on.set()
@@ -822,7 +823,7 @@ def test_a_generator_whose_client_left_is_closed_at_its_next_yield(serve: Callab
 
     async def scenario(runtime: Runtime) -> None:
         job = Asked("x")
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await job.began_to_stream.wait()
         await until(lambda: endless.yielded == 1)
         job.cancel()
@@ -844,13 +845,13 @@ def test_a_generator_that_waits_for_room_is_closed_when_its_client_leaves(
 
     async def scenario(runtime: Runtime) -> None:
         job, after = Asked("x", reads=False), Asked("x", reads=False)
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await until(lambda: job.stream is not None and not job.stream.has_room())
         job.cancel()
         await job.over
         assert endless.is_closed
         assert endless.yielded <= 4
-        runtime.submit(after)  # the slot is free again
+        runtime.predict.submit(after)  # the slot is free again
         await after.began_to_stream.wait()
         after.cancel()
 
@@ -865,7 +866,7 @@ def test_a_generator_that_is_gathered_is_closed_when_its_client_leaves(
 
     async def scenario(runtime: Runtime) -> None:
         job = Asked("x", whole=True)
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await until(lambda: endless.yielded == 1)
         job.cancel()
         endless.open_gate()
@@ -888,7 +889,7 @@ def test_a_job_cancelled_before_its_stream_begins_has_none(serve: Callable[..., 
 
     async def scenario(runtime: Runtime) -> None:
         job = Asked("x")
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await until(begun.is_set)
         job.cancel()
         go_on.set()
@@ -909,7 +910,7 @@ def test_a_task_cancelled_while_it_waits_for_its_slot_leaves_the_queue(serve: Ca
     async def scenario(runtime: Runtime) -> None:
         jobs = [Asked(number) for number in range(4)]
         for job in jobs:
-            runtime.submit(job)
+            runtime.predict.submit(job)
         await asyncio.sleep(0)
         for job in jobs[:2]:  # the one that runs, and one that waits
             assert job.task is not None
@@ -936,7 +937,7 @@ def test_a_stream_runs_ahead_of_its_reader_up_to_its_bound_and_goes_on_when_it_r
 
     async def scenario(runtime: Runtime) -> None:
         job = Asked("x", reads=False)
-        runtime.submit(job)
+        runtime.predict.submit(job)
         read = 0
         while not (job.over.done() and job.stream is not None and job.stream.is_empty):
             await until(lambda: job.over.done() or (job.stream is not None and not job.stream.has_room()))
@@ -958,7 +959,7 @@ def test_the_bound_of_all_streams_holds_for_one_that_is_alone_and_never_waits(
 
     async def scenario(runtime: Runtime) -> None:
         job = Asked("x", reads=False)
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await until(lambda: job.over.done() or (job.stream is not None and not job.stream.has_room()))
         held = endless.yielded
         job.cancel()
@@ -983,7 +984,7 @@ def test_all_streams_together_are_bounded_and_each_goes_on_when_its_reader_reads
     async def scenario(runtime: Runtime) -> None:
         jobs = [Asked("x", reads=False) for _ in range(count)]
         for job in jobs:
-            runtime.submit(job)
+            runtime.predict.submit(job)
         await until(lambda: all(job.stream is not None and not job.stream.has_room() for job in jobs))
         assert yielded < bound + 2 * count  # each may have put one beyond, and the little that is always its own
         for job in jobs:
@@ -1058,7 +1059,7 @@ def test_whatever_predict_raises_is_its_job_s_error_and_the_next_job_runs(
     async def scenario(runtime: Runtime) -> None:
         for _ in range(2):
             job = Asked("bad", whole=whole)
-            runtime.submit(job)
+            runtime.predict.submit(job)
             await job.over
             if isinstance(error, StopIteration) and kind != "plain":
                 assert isinstance(job.failure, RuntimeError)  # Python's own rule for coroutines and generators
@@ -1077,7 +1078,7 @@ def test_whatever_another_step_raises_is_its_job_s_error_too(
 ) -> None:
     async def scenario(runtime: Runtime) -> None:
         job = Asked("bad")
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await job.over
         assert job.failure is error or isinstance(job.failure, RuntimeError)
         assert await ask(runtime, "good") == "good"
@@ -1091,7 +1092,7 @@ def test_a_finished_job_is_let_go_without_the_collector(serve: Callable[..., Any
         gc.disable()
         try:
             job = Asked("x")
-            runtime.submit(job)
+            runtime.predict.submit(job)
             await job.over
             reference = weakref.ref(job)
             del job
@@ -1311,7 +1312,7 @@ def test_what_is_in_flight_is_counted_and_can_be_waited_for(serve: Callable[...,
         await runtime.wait_idle()  # nothing is: at once
         jobs = [Asked(number) for number in range(3)]
         for job in jobs:
-            runtime.submit(job)
+            runtime.predict.submit(job)
         jobs[2].cancel()
         assert runtime.in_flight == 3
         idle = asyncio.ensure_future(runtime.wait_idle())
@@ -1332,9 +1333,9 @@ def test_waiting_for_idle_includes_what_comes_while_it_waits(serve: Callable[...
         class First(Asked):
             def on_result(self) -> None:
                 super().on_result()
-                self.over.get_loop().call_soon(runtime.submit, second)  # before who waits is woken
+                self.over.get_loop().call_soon(runtime.predict.submit, second)  # before who waits is woken
 
-        runtime.submit(First("1"))
+        runtime.predict.submit(First("1"))
         await runtime.wait_idle()
         assert second.over.done()
 
@@ -1353,7 +1354,7 @@ def test_a_predict_that_is_stuck_is_reported_by_stop(
 
     async def scenario(runtime: Runtime) -> None:
         job = Asked("x")
-        runtime.submit(job)
+        runtime.predict.submit(job)
         await until(begun.is_set)
         with monkeypatch.context() as patch:
             patch.setattr(threads, "STOP_S", 0.02)

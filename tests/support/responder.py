@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastserve.messages import JSON, Request, Response
+from fastserve.messages import JSON, Addresses, Request, Response
 
 
 class RecordingResponder:
@@ -24,7 +24,7 @@ class RecordingResponder:
         self.response = response
         self.content = response.content
 
-    def send_head(self, request: Request, response: Response) -> None:
+    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
         self.calls.append("head")
         self.response = response
 
@@ -37,6 +37,9 @@ class RecordingResponder:
 
     def abort(self, request: Request) -> None:
         self.calls.append("abort")
+
+    def addresses(self, request: Request) -> Addresses:
+        return Addresses(("127.0.0.1", 50000), ("127.0.0.1", 8080))
 
     def can_write(self, request: Request) -> bool:
         return self.is_writable

@@ -1,0 +1,112 @@
+"""Runs a response object of starlette's: what it sends by ASGI becomes one response, whole or streamed.
+
+Covers whatever starlette and its kin can send: files, streams, server-sent events, background tasks.
+Used by `prediction.py`, for what is not simply a status, fields and bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from fastserve.endpoints.failures import failure, log_failure
+from fastserve.endpoints.user_responses import UserHead, read_head
+from fastserve.errors import ResultError
+from fastserve.interface.asgi import Message, make_receive, make_scope
+from fastserve.interface.disconnection import Disconnection
+from fastserve.messages import Response
+from fastserve.model.runtime import Runtime
+from fastserve.model.streams import Stream
+
+if TYPE_CHECKING:
+    from fastserve.endpoints.prediction import Prediction
+
+App = Callable[..., Awaitable[None]]
+
+
+class AsgiReply:
+    """One response that is sent by calling it."""
+
+    __slots__ = ("_directory", "_head", "_is_complete", "_prediction", "_runtime", "_stream", "_when_complete")
+
+    def __init__(self, prediction: Prediction, runtime: Runtime, directory: str) -> None:
+        self._prediction = prediction
+        self._runtime = runtime
+        self._directory = directory
+        self._head: UserHead | None = None
+        self._stream: Stream | None = None
+        self._is_complete = False
+        self._when_complete: asyncio.Future[None] | None = None
+
+    async def send_in_slot(self, app: App) -> None:
+        """Until all content has been produced; what comes after that (a background task) goes on by itself."""
+        self._when_complete = asyncio.get_running_loop().create_future()
+        self._runtime.run_task(self.run(app))
+        await self._when_complete
+
+    async def run(self, app: App) -> None:
+        """Call the response until it is done, its background task included. Never raises."""
+        asked = self._prediction.asked
+        disconnection = Disconnection() if asked is None else asked.disconnection
+        request = self._prediction.request
+        scope = make_scope(request.head, request.connection.addresses(request), {})
+        try:
+            await app(scope, make_receive(disconnection), self._send)
+            if not self._is_complete:
+                raise ResultError("the response ended without its last piece")
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            self._fail(error)
+        finally:
+            self._complete()
+
+    async def _send(self, message: Message) -> None:
+        """ASGI's `send`: http.response.start, then http.response.body until one has no `more_body`."""
+        kind = message["type"]
+        if kind == "http.response.start" and self._head is None:
+            self._head = read_head(message["status"], message.get("headers", ()))
+        elif kind == "http.response.body" and self._head is not None and not self._is_complete:
+            await self._send_content(self._head, message.get("body", b""), message.get("more_body", False))
+        else:
+            raise ResultError(f"a response cannot send {kind!r} here")
+
+    async def _send_content(self, head: UserHead, content: bytes, has_more: bool) -> None:
+        if self._stream is None and not has_more:
+            kind, fields = head.response.kind, head.response.fields
+            request = self._prediction.request
+            request.connection.send_response(request, Response(kind, bytes(content), fields))
+            self._complete()
+            return
+        if self._stream is None:
+            self._prediction.stream_head = head
+            self._stream = self._runtime.open_stream(self._prediction, stops_unread=self._prediction.asked is None)
+        stream = self._stream
+        if not stream.put(content):
+            await stream.wait_for_room_on_loop()
+        if stream.must_stop:
+            raise ClientGoneError
+        if not has_more:
+            stream.end()
+            self._complete()
+        else:
+            await asyncio.sleep(0)  # a response that never waits must not hold the loop
+
+    def _complete(self) -> None:
+        """All content is produced."""
+        self._is_complete = True
+        if self._when_complete is not None and not self._when_complete.done():
+            self._when_complete.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        is_gone = self._stream is not None and self._stream.must_stop
+        if self._stream is not None and not self._stream.is_done:
+            self._stream.end(None if is_gone else error)
+        elif self._is_complete:
+            log_failure(error, self._directory, "Exception after the response was complete")
+        elif not is_gone:
+            request = self._prediction.request
+            request.connection.send_response(request, failure(error, self._directory))
+
+
+class ClientGoneError(OSError):
+    """The client has gone: what ASGI servers raise from `send`, so that the one who sends ends."""

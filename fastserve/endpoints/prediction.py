@@ -1,0 +1,180 @@
+"""One request in the model's hands: what its methods get, what becomes of the result, what if the client leaves.
+
+Made by `predict.py`. Called by the model's steps, some of it on worker threads, and by the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from types import AsyncGeneratorType, GeneratorType
+from typing import TYPE_CHECKING, Any
+
+from fastserve.endpoints.asgi import AsgiReply
+from fastserve.endpoints.failures import failure, log_failure
+from fastserve.endpoints.replies import StreamReply
+from fastserve.endpoints.user_responses import UserHead, head_of, whole, whole_of_starlette
+from fastserve.interface import asgi
+from fastserve.interface.disconnection import Disconnection
+from fastserve.interface.request import Request as UserRequest
+from fastserve.interface.responses import Response as UserResponse
+from fastserve.interface.responses import StreamingResponse, is_starlette_response
+from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
+from fastserve.model.steps import Job
+from fastserve.model.streams import Stream
+
+if TYPE_CHECKING:
+    from fastserve.endpoints.predict import MethodEndpoint
+
+
+class Asked:
+    """The request, for methods that take it: made into the object of their choice when the first asks.
+
+    disconnection: told when the client leaves.
+    """
+
+    __slots__ = ("_addresses", "_content", "_head", "_made", "disconnection")
+
+    def __init__(self, request: Request) -> None:
+        self._head = request.head
+        self._content = request.content
+        self._addresses: Addresses = request.connection.addresses(request)
+        self._made: dict[type, Any] = {}  # one object for all methods: what one puts into `state` the next finds
+        self.disconnection = Disconnection()
+
+    def as_type(self, request_type: type) -> Any:
+        """The request as an object of `request_type`: ours or starlette's."""
+        made = self._made.get(request_type)
+        if made is None:
+            made = self._made[request_type] = self._make(request_type)
+        return made
+
+    def _make(self, request_type: type) -> Any:
+        if issubclass(request_type, UserRequest):
+            return request_type(self._head, self._content, self._addresses.client, self.disconnection)
+        state = {"watch_disconnect": self.disconnection.watch}
+        scope = asgi.make_scope(self._head, self._addresses, state)
+        return asgi.make_request(request_type, scope, asgi.make_receive(self.disconnection), self._content)
+
+
+class Prediction(Job):
+    """One request on its way through the model (messages.Work).
+
+    asked: the request, if some method takes it.
+    stream_head: status and fields of the stream that the result is.
+    """
+
+    __slots__ = ("_endpoint", "_reply", "asked", "request", "stream_head")
+
+    def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any) -> None:
+        # Job.__init__ is written out: a frame less for each request.
+        self.value = payload
+        self.error = self.context = self.stream = self.task = None
+        self.is_cancelled = self.is_shielded = False
+        self._endpoint = endpoint
+        self.request = request
+        self._reply: StreamReply | None = None
+        self.asked: Asked | None = None
+        self.stream_head: UserHead | None = None
+
+    # --- called by the model's side ---
+
+    def request_as(self, request_type: type) -> Any:
+        assert self.asked is not None
+        return self.asked.as_type(request_type)
+
+    def encode(self, value: Any) -> Any:
+        try:
+            return self._endpoint.encode_plain(value)
+        except TypeError:
+            return self._encode_otherwise(value)
+
+    def _encode_otherwise(self, value: Any) -> Any:
+        """What is not plainly JSON: a response of the model's own, bytes, or JSON with unusual keys and numbers."""
+        if isinstance(value, UserResponse):
+            return whole(value)
+        if isinstance(value, StreamingResponse):
+            self.stream_head = head_of(value, OCTET_STREAM)
+            return _iterate(value.content)
+        if is_starlette_response(value):
+            return whole_of_starlette(value) or self._send_starlette(value)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return Response((200, OCTET_STREAM), bytes(value))
+        return self._endpoint.encode_carefully(value)
+
+    def _send_starlette(self, response: Any) -> Any:
+        """Have starlette send it: a stream within the slot, as it may still run the model; else afterwards."""
+        reply = AsgiReply(self, self._endpoint.runtime, self._endpoint.directory)
+        return reply.send_in_slot(response) if hasattr(response, "body_iterator") else (reply, response)
+
+    def wants_whole(self) -> bool:
+        """Truss's rule: a client that accepts exactly JSON gets a generator's output as one JSON string.
+
+        Not the OpenAI clients, which say so and mean a stream.
+        """
+        fields = self.request.head.fields
+        return (
+            self.stream_head is None
+            and self._endpoint.gathers
+            and fields.get(b"accept") == JSON
+            and b"openai" not in fields.get(b"user-agent", b"").lower()
+        )
+
+    def on_result(self) -> None:
+        if self.is_cancelled or self.stream is not None:
+            self._on_unwanted_result()
+            return
+        request = self.request
+        if self.error is None:
+            value = self.value
+            if type(value) is bytes:
+                request.connection.send_json(request, value)
+            else:
+                self._send(value)
+        else:
+            error, self.error = self.error, None  # its traceback holds the frames that hold this
+            request.connection.send_response(request, failure(error, self._endpoint.directory))
+
+    def _send(self, content: Any) -> None:
+        if isinstance(content, Response):
+            self.request.connection.send_response(self.request, content)
+        elif content is not None:  # else it has been sent within the slot
+            reply, response = content
+            self._endpoint.runtime.run_task(reply.run(response))
+
+    def _on_unwanted_result(self) -> None:
+        """Nobody is there to be told what went wrong; the log is."""
+        error, self.error = self.error, None
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            log_failure(error, self._endpoint.directory)
+
+    def on_chunks(self, stream: Stream) -> None:
+        if self._reply is None:
+            self._reply = self._endpoint.reply_for(self.request, self.stream_head)
+        self._reply.on_chunks(stream)
+
+    # --- called by the connection's side (messages.Work) ---
+
+    def on_disconnect(self) -> None:
+        if self.asked is not None:
+            self.asked.disconnection.happen()
+        policy = self._endpoint.cancel_on_disconnect
+        if policy == "none":
+            self.drop_output()
+            return
+        self.cancel()
+        if policy == "all":
+            self.cancel_coroutine()
+
+    def on_writable(self) -> None:
+        if self._reply is not None and self.stream is not None:
+            self._reply.on_chunks(self.stream)
+
+
+def _iterate(content: Any) -> Generator[Any, None, None] | AsyncGenerator[Any, None]:
+    """An iterator's items as a generator's."""
+    if isinstance(content, (GeneratorType, AsyncGeneratorType)):
+        return content
+    if isinstance(content, AsyncIterable):
+        return (item async for item in content)
+    return (item for item in content)

@@ -1,0 +1,107 @@
+"""A response that the model made itself, ours or starlette's: status and header fields checked and made a message.
+
+What it may not decide is how the message is framed. Called by `prediction.py`, `asgi.py` and `failures.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from fastserve.codec import encode_json
+from fastserve.errors import ResultError
+from fastserve.interface.responses import Response as UserResponse
+from fastserve.interface.responses import StreamingResponse
+from fastserve.messages import JSON, OCTET_STREAM, Response
+
+# Truss marks what a model answers from 300 on as the client's doing.
+ERROR_FIELDS: Final = b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: 700\r\n"
+FIRST_MARKED: Final = 300
+
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token, RFC 9110 section 5.6.2
+_VALUE: Final = re.compile(rb"[\t -~\x80-\xff]*")  # RFC 9110 section 5.5: no CR, LF or NUL, which would end the field
+# The connection's own business, or written by the encoder: a model that sets them is not obeyed.
+_OURS: Final = frozenset(
+    {b"connection", b"date", b"keep-alive", b"trailer", b"transfer-encoding", b"upgrade", b"x-request-id"}
+)
+
+
+class UserHead(NamedTuple):
+    """Status and fields of a response whose content is the model's.
+
+    response: without content. length: the Content-Length that the model gave, or None.
+    """
+
+    response: Response
+    length: int | None
+
+
+def read_head(status: object, pairs: Iterable[tuple[bytes, bytes]], default_type: bytes = b"") -> UserHead:
+    """Check what a model says of its response.
+
+    pairs: field names and values. default_type: the Content-Type if none of them is.
+    Raises ResultError for what would not be HTTP: a status out of range, CR or LF in a value.
+    """
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        raise ResultError(f"a response must have a status from 200 to 599, not {status!r}")
+    content_type, length, lines = default_type, None, b""
+    for name, value in pairs:
+        name, value = name.lower(), value.strip()
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
+            raise ResultError(f"a response cannot have the header field {name!r}: {value!r}")
+        if name == b"content-type":
+            content_type = value
+        elif name == b"content-length":
+            length = _read_length(value)
+        elif name not in _OURS:
+            lines += b"%b: %b\r\n" % (name, value)
+    if status >= FIRST_MARKED:
+        lines += ERROR_FIELDS
+    return UserHead(Response((int(status), content_type), b"", lines), length)
+
+
+def _read_length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > 18:
+        raise ResultError(f"a response cannot have the Content-Length {value!r}")
+    return int(value)
+
+
+def encode_pairs(headers: Iterable[tuple[object, object]]) -> list[tuple[bytes, bytes]]:
+    """Names and values as bytes. Raises ResultError for text that no header field can hold."""
+    try:
+        return [(str(name).encode("latin-1"), str(value).encode("latin-1")) for name, value in headers]
+    except UnicodeEncodeError as error:
+        raise ResultError(f"a header field holds text that is not Latin-1: {error}") from None
+
+
+def head_of(user: UserResponse | StreamingResponse, default_type: bytes) -> UserHead:
+    """Status and fields of one of our own response objects."""
+    given = [] if user.media_type is None else [("content-type", user.media_type)]
+    return read_head(user.status_code, encode_pairs([*user.headers.items(), *given]), default_type)
+
+
+def whole(user: UserResponse) -> Response:
+    """`fastserve.Response` as a message. Raises ResultError for content that has no form."""
+    content, content_type = user.content, JSON
+    if content is None:
+        content, content_type = b"", b""
+    elif isinstance(content, str):
+        content, content_type = content.encode(), b"text/plain; charset=utf-8"
+    elif isinstance(content, (bytes, bytearray, memoryview)):
+        content, content_type = bytes(content), OCTET_STREAM
+    else:
+        content = encode_json(content)
+    response = head_of(user, content_type).response
+    return Response(response.kind, content, response.fields)
+
+
+def whole_of_starlette(user: Any) -> Response | None:
+    """A plain response of starlette's as a message; None if only starlette itself knows how it is sent."""
+    import sys
+
+    base = sys.modules["starlette.responses"].Response
+    if type(user).__call__ is not base.__call__ or user.background is not None:
+        return None
+    response = read_head(user.status_code, user.raw_headers).response
+    return Response(response.kind, bytes(user.body), response.fields)

@@ -1,0 +1,60 @@
+"""ASGI's view of one exchange, for what starlette needs of it: a scope, a receive that tells of disconnects.
+
+Starlette is the model's own, reached through the classes it has imported. Called by `endpoints/prediction.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+from urllib.parse import unquote
+
+from fastserve.interface.disconnection import Disconnection
+from fastserve.messages import Addresses, Head
+
+Scope = dict[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+
+# 2.4 lets starlette's StreamingResponse find out by a failing `send` that the client has gone, at its next chunk;
+# up to 2.3 it cancels the generator in the middle.
+_ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
+
+
+def make_scope(head: Head, addresses: Addresses, state: dict[str, Any]) -> Scope:
+    """The HTTP connection scope of the ASGI specification, version 3.0. state: what `request.state` holds."""
+    target, _, query = head.target.partition(b"?")
+    raw_path = target if target.startswith(b"/") else head.path
+    return {
+        "type": "http",
+        "asgi": _ASGI,
+        "http_version": "1.0" if head.is_http10 else "1.1",
+        "method": head.method.decode("latin-1"),
+        "scheme": "http",
+        "path": unquote(raw_path.decode("latin-1")),
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": "",
+        "headers": list(head.fields.items()),
+        "client": addresses.client,
+        "server": addresses.server,
+        "state": state,
+    }
+
+
+def make_receive(disconnection: Disconnection) -> Receive:
+    """ASGI's `receive` once the content has been taken: all that can come is the client's leaving."""
+
+    async def receive() -> Message:
+        if not disconnection.has_happened:
+            await disconnection.wait()
+        return {"type": "http.disconnect"}
+
+    return receive
+
+
+def make_request(request_type: type, scope: Scope, receive: Receive, content: bytes) -> Any:
+    """A starlette Request whose content is there already: `body`, `json`, `form` and `stream` need not receive."""
+    request = request_type(scope, receive)
+    request._body = content
+    return request
