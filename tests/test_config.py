@@ -47,6 +47,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "stall_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
     "streaming_read_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
     "on_stream_error": ({"abort": "abort", "END": "end"}, ["stop", " "]),
+    "cancel_on_disconnect": ({"streams": "streams", "ALL": "all", "none": "none"}, ["queue", " "]),
     "log_level": ({"debug": "debug", "CRITICAL": "critical"}, ["loud", "warn"]),
     "log_format": ({"auto": "auto", "Text": "text", "json": "json"}, ["xml"]),
 }
