@@ -19,6 +19,7 @@ from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as UserRequest
 from fastserve.interface.responses import Response as UserResponse
 from fastserve.interface.responses import StreamingResponse, is_starlette_response
+from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
 from fastserve.model.streams import Stream
@@ -132,6 +133,7 @@ class Prediction(Job):
             else:
                 self._send(value)
         else:
+            REQUEST_IDS.set(request.ids)  # this runs for many requests in one turn
             error, self.error = self.error, None  # its traceback holds the frames that hold this
             request.connection.send_response(request, failure(error, self._endpoint.directory))
 
@@ -139,6 +141,7 @@ class Prediction(Job):
         if isinstance(content, Response):
             self.request.connection.send_response(self.request, content)
         elif content is not None:  # else it has been sent within the slot
+            REQUEST_IDS.set(self.request.ids)
             reply, response = content
             self._endpoint.runtime.run_task(reply.run(response))
 
@@ -146,6 +149,7 @@ class Prediction(Job):
         """Nobody is there to be told what went wrong; the log is."""
         error, self.error = self.error, None
         if error is not None and not isinstance(error, asyncio.CancelledError):
+            REQUEST_IDS.set(self.request.ids)
             log_failure(error, self._endpoint.directory)
 
     def on_chunks(self, stream: Stream) -> None:
