@@ -21,8 +21,9 @@ import uvloop
 
 from fastserve.codec import encode_json
 from fastserve.config import Config
+from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import PredictEndpoint
-from fastserve.endpoints.probes import Readiness, answer_liveness
+from fastserve.endpoints.probes import Health, Readiness, answer_liveness
 from fastserve.endpoints.router import Router
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.http11.connection import Connection
@@ -107,11 +108,14 @@ class Server:
         self._lifecycle = Lifecycle()
         self._runtime = Runtime(loop, directory, config, encode_json)
         predict = PredictEndpoint(self._runtime, self._lifecycle, loop, str(directory.path), config)
-        router = Router(predict.route, answer_liveness, Readiness(self._lifecycle).answer)
+        readiness, health = Readiness(self._lifecycle), Health(self._lifecycle, self._runtime)
+        metrics = Metrics(self._runtime, str(directory.path))
+        router = Router(predict.route, answer_liveness, readiness.answer, health.answer, metrics.answer)
         self._listener = Listener(loop, config, router.route)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
         self._failure: SetupError | None = None
+        self._watching: asyncio.Task[None] | None = None  # held: the loop holds its tasks only weakly
         self.has_ended_threads = True
 
     async def serve(self) -> int:
@@ -167,6 +171,8 @@ class Server:
             gc.freeze()
             if self._lifecycle.state is State.STARTING:
                 self._lifecycle.move_to(State.READY)
+                if self._runtime.environment is not None:
+                    self._watching = self._loop.create_task(self._runtime.environment.run())
                 _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
 
     def _on_signal(self, number: int) -> None:

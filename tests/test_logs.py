@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fastserve.logs import JsonFormatter, set_up_logs, trimmed
+from tests.support.logs import kept_logs
 
 
 class Screen(io.StringIO):
@@ -24,11 +25,8 @@ class Screen(io.StringIO):
 @pytest.fixture(autouse=True)
 def _root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("DISABLE_JSON_LOGGING", raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with kept_logs():
+        yield
 
 
 def logged(

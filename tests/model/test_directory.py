@@ -191,11 +191,6 @@ def test_what_cannot_be_an_environment_variable_is_refused(tmp_path: Path, varia
         read(tmp_path, f"environment_variables: {{{variable}}}")
 
 
-def test_a_docker_server_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"config\.yaml:2: docker_server: .*leave docker_server out"):
-        read(tmp_path, "model_name: x\ndocker_server: {start_command: serve}\n")
-
-
 @pytest.mark.parametrize("value", ["2", "0", "many"])
 def test_more_than_one_worker_process_is_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(SetupError, match=r"config\.yaml:2: runtime\.num_workers takes only 1"):
