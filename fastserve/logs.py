@@ -19,7 +19,7 @@ _RECORD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "ascti
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with Truss's keys: asctime, levelname, message; exc_info and stack_info if there.
+    """One JSON object a line, with Truss's keys: asctime, levelname, message, and exc_info and stack_info if any.
 
     The keys of a dict that is logged, and of what was given as `extra`, stand among them, as by Truss.
     """

@@ -234,10 +234,20 @@ def _check(directory: ModelDirectory, said: Mapping[str, Any]) -> None:
         if not isinstance(name, str) or not isinstance(value, (str, type(None))):  # the value itself is never shown
             where = directory.where("secrets", str(name))
             raise SetupError(f"{where} takes a text, in quotes if it looks like something else, or null")
+    _settle_transport(runtime)
     config["environment_variables"] = {
         str(name): _as_variable(directory, str(name), value)
         for name, value in config["environment_variables"].items()
     }
+
+
+def _settle_transport(runtime: dict[str, Any]) -> None:
+    """The old and the new word for a WebSocket model say the same, as in Truss's own defaults."""
+    if runtime["is_websocket_endpoint"] is True:
+        runtime["transport"] = {**runtime["transport"], "kind": "websocket"}
+    if isinstance(runtime["transport"], dict) and runtime["transport"].get("kind") == "websocket":
+        runtime["is_websocket_endpoint"] = True
+        runtime["transport"] = {"ping_interval_seconds": None, "ping_timeout_seconds": None, **runtime["transport"]}
 
 
 def _as_variable(directory: ModelDirectory, name: str, value: object) -> str:
