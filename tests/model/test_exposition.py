@@ -17,10 +17,15 @@ DEFAULTS = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
 
 @pytest.fixture(autouse=True)
 def counter() -> Iterator[Counter]:
-    """A model's counter in a registry that is otherwise as it comes; put back afterwards."""
+    """A model's counter in a registry that is otherwise as it comes; so it is afterwards."""
+    _put_back()
     counter = Counter("my_count", "x")
     yield counter
     REGISTRY.unregister(counter)
+    _put_back()
+
+
+def _put_back() -> None:
     for collector in DEFAULTS:
         if collector not in REGISTRY._collector_to_names:
             REGISTRY.register(collector)
