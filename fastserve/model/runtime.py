@@ -156,7 +156,7 @@ class Runtime:
             _logger.info("Executing model.load()...")
             began = time.monotonic()
             try:
-                await self._call_before_ready(load)
+                await self._call_at_start(load)
             except LoadError:
                 tries_left -= 1
                 if not tries_left:
@@ -172,9 +172,9 @@ class Runtime:
         first = await self._on_predict_thread(watch.first)
         if first is not None:
             log_setting_up(*first)
-            await self._call_before_ready(functools.partial(method.call, *first))
+            await self._call_at_start(functools.partial(method.call, *first))
 
-    async def _call_before_ready(self, function: Callable[[], Any]) -> None:
+    async def _call_at_start(self, function: Callable[[], Any]) -> None:
         """On the thread of `load`, or on the loop if it is async. Raises LoadError."""
         if is_async(function):
             await self._finish_on_loop(function())
