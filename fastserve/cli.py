@@ -19,6 +19,7 @@ from fastserve.config import OPTIONS, Config, did_you_mean, resolve
 from fastserve.errors import SetupError
 from fastserve.logs import set_up_logs
 from fastserve.model.directory import read_directory
+from fastserve.model.refusals import check_supported, warn_of_ignored
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
         directory = read_directory(Path(arguments.pop("directory")))
         config = resolve(arguments, os.environ, directory.runtime, lambda key: directory.where("runtime", key))
+        check_supported(directory, config)
         set_up_logs(config.log_level, config.log_format)
+        warn_of_ignored(directory)
         directory.config["runtime"]["predict_concurrency"] = config.predict_concurrency
         from fastserve.server import (
             run,  # after the checks: a mistake is told before uvloop and the rest are imported

@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from fastserve.errors import SetupError
@@ -93,6 +94,16 @@ def text(value: object) -> str:
     return value.strip()
 
 
+def path(value: object) -> str:
+    """A parser for a path; it becomes absolute now, before the model's directory is the working directory."""
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        try:
+            return str(Path(value).expanduser().absolute())
+        except RuntimeError:  # ~name, and nobody has that name
+            pass
+    raise ValueError("takes a path")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' with the known name nearest to `word`, or nothing if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -171,6 +182,31 @@ class Config:
         "how long requests in flight may take to finish after SIGTERM",
         seconds(0, 86400),
         metavar="S",
+    )
+
+    # Where Truss's platform mounts secrets, one file each. On a laptop nobody can write there.
+    secrets_path: str = option(
+        "/secrets",
+        "--secrets-path",
+        "directory with a file for each secret of config.yaml",
+        path,
+        metavar="DIR",
+    )
+    # Where Truss's platform mounts what it may change while the model runs: here the file `environment`.
+    dynamic_config_path: str = option(
+        "/etc/b10_dynamic_config",
+        "--dynamic-config-path",
+        "directory with the file `environment`, the JSON that setup_environment is given",
+        path,
+        metavar="DIR",
+    )
+    # Where Truss's platform mounts bptr/ and static-bptr/: the lists of weights to download.
+    manifest_root: str = option(
+        "/",
+        "--manifest-root",
+        "directory with bptr/ or static-bptr/, if there is a manifest of weights, which is refused",
+        path,
+        metavar="DIR",
     )
 
     # Images and small tensors fit; a client that sends more by mistake is told so before it has sent it.

@@ -1,6 +1,7 @@
 """Log set-up: text lines for a person at a terminal, JSON lines elsewhere; user tracebacks trimmed to user code.
 
-The root logger gets the handler, so that a model's own `logging` calls come out the same way. Called by `cli.py`.
+The root logger gets the handler, so that a model's own `logging` calls come out the same way; the server's own logger
+has it too, whatever a model does with the root. Called by `cli.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import os
 import sys
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final, cast
 
 _PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s%(request_tag)s"
 
@@ -42,28 +43,68 @@ class RequestFilter(logging.Filter):
         return True
 
 
+# What every record has; whatever else one has was given as `extra`.
+_REQUEST: Final = ("request_id", "chain_request_id")  # put on a record by RequestFilter
+_RECORD: Final = frozenset(
+    {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "request_tag", *_REQUEST}
+)
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with Truss's keys: asctime, levelname, message; exc_info and request ids if any."""
+    """One JSON object a line, with Truss's keys: asctime, levelname, message; exc_info, stack_info, request ids if any.
+
+    The keys of a dict that is logged, and of what was given as `extra`, stand among them, as by Truss.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         import json
 
-        line = {
+        is_dict = isinstance(record.msg, dict)
+        line: dict[str, Any] = {
             "asctime": self.formatTime(record),
             "levelname": record.levelname,
-            "message": record.getMessage(),
+            "message": "" if is_dict else record.getMessage(),
         }
-        for key in ("request_id", "chain_request_id"):
-            if (value := getattr(record, key, None)) is not None:
-                line[key] = value
+        extra = {name: value for name, value in vars(record).items() if name not in _RECORD and name[0] != "_"}
+        line.update(extra)
+        if is_dict:
+            line.update(cast(dict[str, Any], record.msg))
         if record.exc_info and record.exc_info[1] is not None:
             line["exc_info"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack_info"] = self.formatStack(record.stack_info)
+        for name in _REQUEST:
+            if (value := getattr(record, name, None)) is not None:
+                line[name] = value
         return json.dumps(line, default=str)
 
 
-def set_up_logs(level: str, log_format: str) -> None:
-    """Send everything logged to stderr. log_format: text, json, or auto (text if stderr is a terminal).
+class ServerLogger(logging.Logger):
+    """This server's own logger: what a model does to `logging` neither silences its lines nor makes them raise."""
 
+    @property
+    def disabled(self) -> bool:
+        """Never: `dictConfig` and `fileConfig` disable every logger that they are not told of."""
+        return False
+
+    @disabled.setter
+    def disabled(self, is_disabled: bool) -> None: ...
+
+    def makeRecord(self, *arguments: Any, **more: Any) -> logging.LogRecord:  # noqa: N802 - logging's name
+        try:
+            return super().makeRecord(*arguments, **more)
+        except Exception:  # noqa: BLE001 - a record factory of the model's
+            return logging.LogRecord(*arguments[:7])
+
+    def handle(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):  # a handler or filter that a model has put here
+            super().handle(record)
+
+
+def set_up_logs(level: str, log_format: str) -> None:
+    """Send everything logged to stderr; what the server itself logs, past the root logger.
+
+    log_format: text, json, or auto (text if stderr is a terminal).
     DISABLE_JSON_LOGGING, if not empty, means text, as for Truss.
     """
     if log_format == "auto":
@@ -72,9 +113,12 @@ def set_up_logs(level: str, log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(RequestFilter())
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_PLAIN))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root, own = logging.getLogger(), logging.getLogger("fastserve")
+    own.__class__ = ServerLogger  # every module has it already
+    own.propagate = False  # as Truss's own: what a model hangs on the root, or takes from it, is for its own lines
+    for logger in (root, own):
+        logger.handlers[:] = [handler]
+        logger.setLevel(level.upper())
 
 
 def trimmed(error: BaseException, directory: str) -> BaseException:

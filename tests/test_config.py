@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,9 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "predict_concurrency": ({"1": 1, "4096": 4096}, ["0", "4097", "-1", "many"]),
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
+    "secrets_path": ({"/run/secrets": "/run/secrets", "a/b": str(Path.cwd() / "a/b")}, [" ", "a\0b"]),
+    "dynamic_config_path": ({"/tmp": "/tmp", "~": str(Path.home())}, [" ", "~nobody-of-that-name/x"]),
+    "manifest_root": ({"/mnt": "/mnt", ".": str(Path.cwd())}, [" "]),
     "max_content_bytes": ({"0": 0, "1k": 1024, "1024G": 1 << 40}, ["-1", "1025G", "1.5M", ""]),
     "max_request_line_bytes": ({"64": 64, "1M": MIB}, ["63", "1048577"]),
     "max_header_bytes": ({"128": 128, "16M": 16 * MIB}, ["127", "17M"]),

@@ -18,7 +18,6 @@ from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
 from fastserve.lifecycle import Lifecycle
-from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Head, Request, Route
 from fastserve.model.runtime import Entry, Runtime
 
@@ -67,8 +66,7 @@ class MethodEndpoint:
 
     def answer(self, request: Request) -> None:
         """Have the model run; the response follows when it is there."""
-        entry, head = self._entry, request.head
-        REQUEST_IDS.set((head.request_id, head.chain_request_id, request.number))
+        entry = self._entry
         if not self._lifecycle.is_loaded:
             request.connection.send_response(request, NOT_READY)
             return

@@ -33,6 +33,7 @@ from fastserve.http11.flow import Flow
 from fastserve.http11.listener import Listener
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
+from fastserve.logs import REQUEST_IDS
 from fastserve.messages import CHUNKED, JSON, Addresses, Head, Request, Response, encode_fields, error_response
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
@@ -411,12 +412,14 @@ class Connection(asyncio.Protocol):
 
     def _run(self, request: Request) -> None:
         self._request = request
-        request.number = self._listener.next_number()
+        number = request.number = self._listener.next_number()
+        head = request.head
+        REQUEST_IDS.set((head.request_id, head.chain_request_id, number))
         self._move_to(Phase.RUNNING)
         if self._peer_sent_eof and not self._unread:
             self._will_close = True
         try:
-            request.head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
+            head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
         except Exception:
             _logger.exception("a route failed; this is a bug of fastserve")
             self.send_response(request, error_response(500, "Internal Server Error"))
