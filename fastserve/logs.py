@@ -51,7 +51,7 @@ _RECORD: Final = frozenset(
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with Truss's keys: asctime, levelname, message; exc_info, stack_info, request ids if any.
+    """One JSON object a line, with Truss's keys: asctime, levelname, message; exc_info, stack_info, ids if any.
 
     The keys of a dict that is logged, and of what was given as `extra`, stand among them, as by Truss.
     """
