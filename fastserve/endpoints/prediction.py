@@ -84,14 +84,15 @@ class Prediction(Job):
         assert self.asked is not None
         return self.asked.as_type(request_type)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self) -> Any:
         try:
-            return self._endpoint.encode_plain(value)
+            return self._endpoint.encode_plain(self.value)
         except TypeError:
-            return self._encode_otherwise(value)
+            return self._encode_otherwise()
 
-    def _encode_otherwise(self, value: Any) -> Any:
+    def _encode_otherwise(self) -> Any:
         """What is not plainly JSON: a response of the model's own, bytes, or JSON with unusual keys and numbers."""
+        value = self.value
         if isinstance(value, UserResponse):
             return whole(value)
         if isinstance(value, StreamingResponse):

@@ -108,7 +108,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         encode: Callable[[Any], Any] = lambda value: value,
         **settings: Any,
     ) -> T:
-        monkeypatch.setattr(Asked, "encode", lambda job, value: encode(value))
+        monkeypatch.setattr(Asked, "encode", lambda job: encode(job.value))
         monkeypatch.setattr(runtime_module, "make_model", lambda *_: model())
         before = set(threading.enumerate())
         loop = uvloop.new_event_loop()
