@@ -107,4 +107,6 @@ def _show(default: object) -> str:
     """A default as --help shows it: 32M rather than 33554432."""
     if isinstance(default, int) and default and default % 1024 == 0:
         return f"{default >> 20}M" if default % (1 << 20) == 0 else f"{default >> 10}k"
-    return f"{default:g}" if isinstance(default, float) else str(default)
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default) if default != () else "none"

@@ -166,7 +166,7 @@ class Server:
             await self._runtime.load()
         except LoadError as error:
             _logger.error("Exception while loading model", exc_info=trimmed(_cause(error), str(self._directory.path)))
-            self._stop_with(EXIT_FAILED)
+            self._stop_with(EXIT_OK if "exit-zero" in self._config.truss_quirks else EXIT_FAILED)
         except ModelError as error:
             self._failure = SetupError(str(error))
             self._stop_with(EXIT_FAILED)

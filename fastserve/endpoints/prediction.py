@@ -18,7 +18,7 @@ from fastserve.interface import asgi
 from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as UserRequest
 from fastserve.interface.responses import Response as UserResponse
-from fastserve.interface.responses import StreamingResponse, is_starlette_response
+from fastserve.interface.responses import StreamingResponse, is_http_error, is_starlette_response
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
@@ -136,6 +136,8 @@ class Prediction(Job):
         else:
             REQUEST_IDS.set(request.ids)  # this runs for many requests in one turn
             error, self.error = self.error, None  # its traceback holds the frames that hold this
+            if self._endpoint.loses_error_headers and is_http_error(error):
+                error.headers = None  # type: ignore[attr-defined]  # every HTTP error has them
             request.connection.send_response(request, failure(error, self._endpoint.directory))
 
     def _send(self, content: Any) -> None:

@@ -226,7 +226,10 @@ class Runtime:
 
     async def _call_at_start(self, function: Callable[[], Any]) -> None:
         """On the thread of `load`, or on the loop if it is async. Raises LoadError."""
-        if is_async(function):
+        if is_async(function) and "unawaited-load" in self._config.truss_quirks:
+            function().close()
+            _logger.warning("an `async def` is not awaited at start: that is Truss's unawaited-load")
+        elif is_async(function):
             await self._finish_on_loop(function())
         else:
             returned = await self._on_predict_thread(function)
