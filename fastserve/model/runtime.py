@@ -30,6 +30,7 @@ from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.threads import Workers
+from fastserve.model.typed import InputType, read_inputs
 
 _logger: Final = logging.getLogger("fastserve")
 
@@ -112,6 +113,7 @@ class Runtime:
         self.health: HealthCheck | None = None
         self.environment: EnvironmentWatch | None = None
         self.contract: Contract  # set by load
+        self.inputs: dict[str, InputType]  # set by load; see typed.read_inputs
         self.predict = Entry(self)
         self.openai = {name: Entry(self) for name in OPENAI_METHODS}
         self.in_flight = 0
@@ -129,6 +131,7 @@ class Runtime:
         self._model = model = await self._on_predict_thread(lambda: make_model(self._directory, self._config))
         await self._on_predict_thread(self._metrics.strip)
         self.contract = contract = await self._on_predict_thread(lambda: read_contract(model))
+        self.inputs = await self._on_predict_thread(lambda: read_inputs(contract))
         check_hooks(contract)
         if contract.setup_environment is not None:
             path = Path(self._config.dynamic_config_path)
