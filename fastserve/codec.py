@@ -1,6 +1,6 @@
 """Content bytes to Python value and back: JSON by orjson, with the standard library where orjson refuses.
 
-Numpy and torch values are encoded if the model has imported them; neither is imported here. Called by
+Numpy, torch and pydantic values are encoded if the model has imported these; none is imported here. Called by
 `endpoints/predict.py` (decode) and on the thread that made a result (encode).
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from fastserve.errors import RequestError, ResultError
+from fastserve.pydantic_models import encode_model, is_model
 
 _FAST: Final = orjson.OPT_SERIALIZE_NUMPY
 _KEYS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -34,6 +35,8 @@ def _default(value: Any) -> Any:
             return _tensor_as_array(value, torch, numpy)
         except (RuntimeError, NotImplementedError) as error:  # a meta or nested tensor has no numbers to give
             raise TypeError(f"this tensor has no JSON form: {error}") from error
+    if is_model(value):
+        return orjson.Fragment(encode_model(value))
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
@@ -71,7 +74,7 @@ def encode_json(value: Any) -> bytes:
     """`value` as JSON.
 
     Keys that are not text become text, integers over 64 bits stay exact, numpy arrays and scalars and torch tensors
-    become lists and numbers.
+    become lists and numbers; a pydantic model, wherever it stands, is written by its own serializer.
     Raises ResultError if some part of `value` has no JSON form; its cause says which.
     """
     try:
@@ -117,6 +120,10 @@ def encode_carefully(value: Any) -> bytes:
 
 def _default_beside_big(value: Any) -> Any:
     """What `_default` says, and what orjson alone would have written: dates, dataclasses, enums, UUIDs."""
+    if is_model(value):
+        import json
+
+        return json.loads(encode_model(value))
     try:
         return _default(value)
     except TypeError:

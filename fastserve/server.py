@@ -24,6 +24,7 @@ from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, answer_liveness
 from fastserve.endpoints.router import Endpoints, Finder, Router
+from fastserve.endpoints.schema import Schemas
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
@@ -115,6 +116,7 @@ class Server:
 
     def _endpoints(self) -> Endpoints:
         runtime, lifecycle = self._runtime, self._lifecycle
+        schemas = Schemas(runtime, lifecycle, self._directory.config["model_name"] or self._directory.path.name)
 
         def method(name: str, entry: Entry) -> Finder:
             directory = str(self._directory.path)
@@ -127,6 +129,8 @@ class Server:
             readiness=Readiness(lifecycle).answer,
             health=Health(lifecycle, runtime).answer,
             metrics=Metrics(runtime, str(self._directory.path)).answer,
+            schema=schemas.answer_schema,
+            openapi=schemas.answer_openapi,
         )
 
     async def serve(self) -> int:

@@ -24,6 +24,7 @@ ORDER: Final = (
     ("model",),
     ("interface",),
     ("codec",),
+    ("pydantic_models",),
     ("messages",),
     ("lifecycle",),
     ("config",),
@@ -37,9 +38,9 @@ LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in na
 # What a room may not see although it stands below: of the rooms only `endpoints` sees another, and a model knows
 # nothing of requests, responses and how content is written.
 HIDDEN: Final = {
-    "http11": {"endpoints", "model", "interface", "codec"},
+    "http11": {"endpoints", "model", "interface", "codec", "pydantic_models"},
     "endpoints": {"http11"},
-    "model": {"http11", "endpoints", "codec", "messages", "lifecycle"},
+    "model": {"http11", "endpoints", "codec", "pydantic_models", "messages", "lifecycle"},
 }
 
 

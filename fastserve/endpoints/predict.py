@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fastserve.codec import decode_json, encode_carefully, encode_plain
 from fastserve.config import Config
-from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, refusal, truss_error
+from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, failure, refusal, truss_error
 from fastserve.endpoints.prediction import Asked, Prediction
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
 from fastserve.endpoints.user_responses import UserHead
@@ -74,10 +74,14 @@ class MethodEndpoint:
         if not entry.exists:
             request.connection.send_response(request, self._missing)
             return
+        checked = entry.input_type
         try:
-            payload = self._decode(request.content)
+            payload = self._decode(request.content) if checked is None else checked.parse_json(request.content)
         except RequestError as error:
             request.connection.send_response(request, refusal(error))
+            return
+        except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
+            request.connection.send_response(request, failure(error, self.directory))
             return
         request.work = prediction = Prediction(self, request, payload)
         if entry.takes_request:

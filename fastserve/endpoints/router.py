@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from fastserve.endpoints.failures import FROM_CLIENT, truss_error
+from fastserve.endpoints.openapi import Operations
 from fastserve.messages import Head, Request, Response, Route
 
 Answer = Callable[[Request], None]
@@ -19,6 +20,7 @@ Methods = dict[bytes, Finder]
 _MODELS: Final = b"/v1/models/"  # then any one segment: the name of the model is not looked at, as in Truss
 _PREDICT_SUFFIXES: Final = (b":predict", b":predict_binary")
 
+OPENAPI: Final = b"/openapi.json"
 METRICS: Final = (b"/metrics", b"/metrics/")  # Truss redirects the first to the second
 LIVENESS: Final = (b"/", b"/livez", b"/healthz", b"/v2/health/live")
 READINESS: Final = (b"/ping", b"/health", b"/readyz", b"/ready", b"/v2/health/ready")
@@ -37,6 +39,7 @@ class Endpoints:
     """What answers where.
 
     openai: by the name of the model's method. health: the readiness that asks the model too.
+    openapi: told with each request which operations there are.
     """
 
     predict: Finder
@@ -45,23 +48,52 @@ class Endpoints:
     readiness: Answer
     health: Answer
     metrics: Answer
+    schema: Answer
+    openapi: Callable[[Operations, Request], None]
 
 
 class Router:
     """The routes of one server: path to method to what finds the route of a head there."""
 
     def __init__(self, endpoints: Endpoints) -> None:
-        self._readiness = _get(endpoints.readiness)
-        self._of_model_path = _get(endpoints.health)
-        self._predict: Methods = {b"POST": endpoints.predict}
-        # Truss: GET of a predict path is that of the model; its own command line waits on it.
-        self._of_predict_path: Methods = {**self._of_model_path, **self._predict}
+        self._kinds = {find: name for name, find in {**endpoints.openai, "predict": endpoints.predict}.items()}
+        predict: Methods = {b"POST": endpoints.predict}
+        readiness, health = self._get("readiness", endpoints.readiness), self._get("health", endpoints.health)
         self._paths: dict[bytes, Methods] = {
-            **dict.fromkeys(LIVENESS, _get(endpoints.liveness)),
-            **dict.fromkeys(READINESS, self._readiness),
-            **dict.fromkeys(PREDICT, self._predict),
+            **dict.fromkeys(LIVENESS, self._get("liveness", endpoints.liveness)),
+            **dict.fromkeys(READINESS, readiness),
+            **dict.fromkeys(PREDICT, predict),
             **{OPENAI[name]: {b"POST": find} for name, find in endpoints.openai.items()},
-            **dict.fromkeys(METRICS, _get(endpoints.metrics)),
+            **dict.fromkeys(METRICS, self._get("metrics", endpoints.metrics)),
+            OPENAPI: self._get("openapi", lambda request: endpoints.openapi(operations, request)),
+        }
+        # Truss: GET of a predict path is that of the model; its own command line waits on it.
+        of_predict_path = {**health, **predict}
+        # By what follows the name of the model.
+        self._of_model: dict[bytes, Methods] = {
+            b"": health,
+            **dict.fromkeys(_PREDICT_SUFFIXES, of_predict_path),
+            b"/loaded": readiness,
+            b"/schema": self._get("schema", endpoints.schema),
+        }
+        operations = self.operations()
+
+    def _get(self, kind: str, answer: Answer) -> Methods:
+        """What is asked for with GET or HEAD. kind: what `operations` calls it."""
+        route = Route(answer)
+
+        def find(head: Head) -> Route:
+            return route
+
+        self._kinds[find] = kind
+        return dict.fromkeys((b"GET", b"HEAD"), find)
+
+    def operations(self) -> Operations:
+        """Every path, with {model} for any name, and its methods with the kind of what answers: for openapi.json."""
+        models = {_MODELS + b"{model}" + rest: methods for rest, methods in self._of_model.items()}
+        return {
+            path.decode(): [(method.decode(), self._kinds[find]) for method, find in methods.items()]
+            for path, methods in {**self._paths, **models}.items()
         }
 
     def route(self, head: Head) -> Route:
@@ -85,13 +117,9 @@ class Router:
         if not name:
             return None
         if slash:
-            return self._readiness if verb == b"loaded" else None
-        return self._of_predict_path if name.endswith(_PREDICT_SUFFIXES) else self._of_model_path
-
-
-def _get(answer: Answer) -> Methods:
-    route = Route(answer)
-    return dict.fromkeys((b"GET", b"HEAD"), lambda head: route)
+            return self._of_model.get(b"/" + verb)
+        _, colon, verb = name.rpartition(b":")
+        return self._of_model.get(colon + verb if colon else b"", self._of_model[b""])
 
 
 def _allow(methods: set[bytes]) -> bytes:

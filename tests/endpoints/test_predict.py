@@ -16,6 +16,7 @@ from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.streams import Stream, StreamBudget
+from fastserve.model.typed import InputType
 from tests.support.responder import RecordingResponder
 
 
@@ -48,13 +49,19 @@ class FakeLoop:
 class Scene:
     """One endpoint, whose runtime hands its jobs to the test."""
 
-    def __init__(self, *, on_stream_error: str = "abort", is_loaded: bool = True) -> None:
+    def __init__(
+        self, *, on_stream_error: str = "abort", is_loaded: bool = True, input_type: InputType | None = None
+    ) -> None:
         self.jobs: list[Prediction] = []
         self.loop = FakeLoop()
         lifecycle = Lifecycle()
         if is_loaded:
             lifecycle.move_to(State.READY)
-        entry = type("FakeEntry", (), {"submit": self.jobs.append, "exists": True, "takes_request": False})
+        entry = type(
+            "FakeEntry",
+            (),
+            {"submit": self.jobs.append, "exists": True, "takes_request": False, "input_type": input_type},
+        )
         self.endpoint = MethodEndpoint(
             "predict",
             cast(Entry, entry),
@@ -105,6 +112,35 @@ def test_bad_json_is_400_with_trusss_text_and_fields_and_never_reaches_the_model
     assert scene.responder.response is not None
     assert scene.responder.response.fields == b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: 700\r\n"
     assert not scene.jobs
+
+
+class WrongError(Exception):
+    def errors(self) -> list[dict[str, Any]]:
+        return [{"loc": ("a", 1), "msg": "not so"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (WrongError, 400, "Input Parsing Error:\n  `a[1]`: not so."),
+        (KeyError, 500, "Internal Server Error (in model/chainlet)."),
+        (SystemExit, 500, "Internal Server Error (in model/chainlet)."),
+    ],
+)
+def test_a_typed_payload_is_checked_before_the_model_sees_it(
+    error: type[BaseException], status: int, message: str
+) -> None:
+    def validate(value: Any) -> Any:
+        if value:
+            raise error
+        return "checked"
+
+    scene = Scene(input_type=InputType(None, orjson.loads, validate, WrongError))
+    scene.post(b'{"a": 1}')
+    assert scene.answer == (status, {"error": message})
+    assert not scene.jobs
+    scene.post(b"{}")
+    assert [job.value for job in scene.jobs] == ["checked"]
 
 
 def test_before_the_model_is_loaded_the_answer_is_503() -> None:

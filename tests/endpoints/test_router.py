@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fastserve.endpoints.router import OPENAI, Endpoints, Router
+from fastserve.endpoints.router import LIVENESS, METRICS, OPENAI, OPENAPI, READINESS, Endpoints, Router
+from fastserve.endpoints.router import PREDICT as PREDICT_PATHS
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.responder import RecordingResponder
 
@@ -20,14 +21,20 @@ def make_router() -> Router:
 
     return Router(
         Endpoints(
-            predict=lambda head: PREDICT,
-            openai={name: lambda head: PREDICT for name in OPENAI},
+            predict=finder(),
+            openai={name: finder() for name in OPENAI},
             liveness=answers("alive"),
             readiness=answers("ready"),
             health=answers("well"),
             metrics=answers("metrics"),
+            schema=answers("schema"),
+            openapi=lambda operations, request: answer(request, "openapi"),
         )
     )
+
+
+def finder() -> Callable[[Head], Route]:
+    return lambda head: PREDICT
 
 
 def answer(request: Request, text: str) -> None:
@@ -81,6 +88,35 @@ def test_the_model_s_own_path_asks_the_model_too(method: str, path: str) -> None
     assert response.content == b"well"
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/openapi.json", b"openapi"),
+        ("/v1/models/any/schema", b"schema"),
+        ("/v1/models/a:predict/schema", b"schema"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_schemas(method: str, path: str, content: bytes) -> None:
+    _, response = ask(method, path)
+    assert response is not None
+    assert response.content == content
+
+
+def test_every_path_is_among_the_operations_and_goes_where_they_say() -> None:
+    said = {b"alive": "liveness", b"ready": "readiness", b"well": "health"}
+    operations = make_router().operations()
+    fixed = {*LIVENESS, *READINESS, *PREDICT_PATHS, *METRICS, *OPENAI.values(), OPENAPI}
+    assert len(operations) == len(fixed) + 5
+    for path, pairs in operations.items():
+        for method, kind in pairs:
+            _, response = ask(method, path.replace("{model}", "any"))
+            if response is None:
+                assert path in {OPENAI[kind].decode()} if kind in OPENAI else kind == "predict"
+            else:
+                assert kind == said.get(response.content, response.content.decode())
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_metrics(method: str, path: str) -> None:
@@ -105,6 +141,8 @@ def test_predict(path: str) -> None:
         "/v1/models/a/b",
         "/v1/models/a/b:predict",
         "/v1/models/a/loaded/",
+        "/v1/models/a/:predict",
+        "/v1/models//schema",
         "//predict",
         "/predict/",
         "/x",
@@ -127,6 +165,8 @@ def test_nothing_else_is_found(path: str) -> None:
         ("POST", "/metrics", b"GET, HEAD, OPTIONS"),
         ("DELETE", "/v1/models/model", b"GET, HEAD, OPTIONS"),
         ("PUT", "/v1/models/model:predict", b"GET, HEAD, OPTIONS, POST"),
+        ("POST", "/openapi.json", b"GET, HEAD, OPTIONS"),
+        ("POST", "/v1/models/any/schema", b"GET, HEAD, OPTIONS"),
         ("TRACE", "/", b"GET, HEAD, OPTIONS"),
     ],
 )
