@@ -23,7 +23,9 @@ ORDER: Final = (
     ("http11", "endpoints"),
     ("model",),
     ("interface",),
-    ("codec",),
+    ("codec", "binary"),
+    ("buffers",),
+    ("tensors",),
     ("messages",),
     ("lifecycle",),
     ("config",),
@@ -37,9 +39,9 @@ LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in na
 # What a room may not see although it stands below: of the rooms only `endpoints` sees another, and a model knows
 # nothing of requests, responses and how content is written.
 HIDDEN: Final = {
-    "http11": {"endpoints", "model", "interface", "codec"},
+    "http11": {"endpoints", "model", "interface", "codec", "binary", "buffers", "tensors"},
     "endpoints": {"http11"},
-    "model": {"http11", "endpoints", "codec", "messages", "lifecycle"},
+    "model": {"http11", "endpoints", "codec", "binary", "buffers", "tensors", "messages", "lifecycle"},
 }
 
 
