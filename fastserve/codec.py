@@ -16,6 +16,7 @@ import orjson
 
 from fastserve.errors import RequestError, ResultError
 from fastserve.pydantic_models import encode_model, is_model
+from fastserve.tensors import as_array, as_dense, is_tensor
 
 _FAST: Final = orjson.OPT_SERIALIZE_NUMPY
 _KEYS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -29,10 +30,9 @@ def _default(value: Any) -> Any:
             return value.tolist()
         if isinstance(value, numpy.generic):
             return value.item()
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+    if is_tensor(value):
         try:
-            return _tensor_as_array(value, torch, numpy)
+            return _tensor_for_json(value)
         except (RuntimeError, NotImplementedError) as error:  # a meta or nested tensor has no numbers to give
             raise TypeError(f"this tensor has no JSON form: {error}") from error
     if is_model(value):
@@ -147,14 +147,9 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def _tensor_as_array(tensor: Any, torch: Any, numpy: Any) -> Any:
-    """A numpy array over a tensor's memory where it has one: orjson writes that ten times faster than lists."""
-    tensor = tensor.detach()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if numpy is None or tensor.layout is not torch.strided:
-        return tensor.to_dense().tolist() if tensor.layout is not torch.strided else tensor.tolist()
-    if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
-        tensor = tensor.float()  # bfloat16 and the 8-bit ones, which numpy has not
-    array = tensor.cpu().resolve_conj().resolve_neg().numpy()
+def _tensor_for_json(tensor: Any) -> Any:
+    """An array over a tensor's memory where orjson can write that, ten times faster than lists; else lists."""
+    if "numpy" not in sys.modules:
+        return as_dense(tensor).tolist()
+    array = as_array(tensor)
     return array if array.ndim and array.flags.c_contiguous and array.dtype.kind in "fiub" else array.tolist()

@@ -122,17 +122,22 @@ class Response:
     """A response whose content is known.
 
     kind: (status code, Content-Type value); a Content-Type of b"" leaves the field out.
-    content: all of it; left out on the wire for HEAD, and for a status that has none (204, 304).
+    content: all of it, or its beginning; left out on the wire for HEAD, and for a status that has none (204, 304).
+    pieces: what follows `content`, to be sent from where it lies: views are of single bytes, and nobody may change
+        their memory any more.
     fields: further header fields as complete lines, each ended by CRLF. Content-Length, Transfer-Encoding,
         Connection and Date are the encoder's and never stand here.
     """
 
-    __slots__ = ("content", "fields", "kind")
+    __slots__ = ("content", "fields", "kind", "pieces")
 
-    def __init__(self, kind: tuple[int, bytes], content: bytes, fields: bytes = b"") -> None:
+    def __init__(
+        self, kind: tuple[int, bytes], content: bytes, fields: bytes = b"", pieces: Sequence[bytes | memoryview] = ()
+    ) -> None:
         self.kind = kind
         self.content = content
         self.fields = fields
+        self.pieces = pieces
 
 
 class Addresses(NamedTuple):

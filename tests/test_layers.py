@@ -23,8 +23,9 @@ ORDER: Final = (
     ("http11", "endpoints"),
     ("model",),
     ("interface",),
-    ("codec",),
-    ("pydantic_models",),
+    ("codec", "binary"),
+    ("pydantic_models", "buffers"),
+    ("tensors",),
     ("messages",),
     ("lifecycle",),
     ("config",),
@@ -38,9 +39,19 @@ LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in na
 # What a room may not see although it stands below: of the rooms only `endpoints` sees another, and a model knows
 # nothing of requests, responses and how content is written.
 HIDDEN: Final = {
-    "http11": {"endpoints", "model", "interface", "codec", "pydantic_models"},
+    "http11": {"endpoints", "model", "interface", "codec", "pydantic_models", "binary", "buffers", "tensors"},
     "endpoints": {"http11"},
-    "model": {"http11", "endpoints", "codec", "pydantic_models", "messages", "lifecycle"},
+    "model": {
+        "http11",
+        "endpoints",
+        "codec",
+        "pydantic_models",
+        "binary",
+        "buffers",
+        "tensors",
+        "messages",
+        "lifecycle",
+    },
 }
 
 

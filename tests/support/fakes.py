@@ -29,7 +29,7 @@ class FakeTransport:
         self.protocol: Any = None
         self.on_resume: Callable[[], None] = lambda: None
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         assert not self.has_sent_eof, "written after the end"
         if self.is_closing_now:
             return

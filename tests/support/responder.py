@@ -22,7 +22,7 @@ class RecordingResponder:
     def send_response(self, request: Request, response: Response) -> None:
         self.calls.append("response")
         self.response = response
-        self.content = response.content
+        self.content = b"".join([response.content, *response.pieces])
 
     def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
         self.calls.append("head")
