@@ -373,12 +373,14 @@ class Config:
         metavar="HOW",
         yaml="json",
     )
-    # An annotation is there to be kept to; Truss looks at pydantic models alone.
+    # An annotation is there to be kept to. But Truss looks at pydantic models alone, and a model written for it that
+    # says `list[Item]` makes the items itself.
     typed_inputs: str = option(
-        "all",
+        "direct",
         "--typed-inputs",
-        "annotations that inputs are checked against: `all`, or `pydantic` models alone as in Truss",
-        one_of("all", "pydantic"),
+        "what inputs are checked against: `pydantic` models as in Truss; `direct`: TypedDicts and dataclasses too; "
+        "`all`: also what contains one, such as list[Item]",
+        one_of("pydantic", "direct", "all"),
         metavar="WHICH",
         yaml="typed_inputs",
     )

@@ -54,7 +54,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "on_stream_error": ({"abort": "abort", "END": "end"}, ["stop", " "]),
     "cancel_on_disconnect": ({"streams": "streams", "ALL": "all", "none": "none"}, ["queue", " "]),
     "json": ({"fast": "fast", "Python": "python"}, ["orjson"]),
-    "typed_inputs": ({"all": "all", "pydantic": "pydantic"}, ["none"]),
+    "typed_inputs": ({"all": "all", "pydantic": "pydantic", "direct": "direct"}, ["none"]),
     "truss_quirks": (
         {"exit-zero": ("exit-zero",), " lost-headers,UNAWAITED-load ": QUIRKS[:2], "all": QUIRKS, "none": ()},
         ["exit-one", "exit-zero,", ",", "all,none"],

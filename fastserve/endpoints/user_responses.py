@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from fastserve.buffers import Content, as_content, is_held_once
 from fastserve.codec import encode_json
 from fastserve.errors import ResultError
 from fastserve.interface.responses import Response as UserResponse
@@ -81,19 +82,26 @@ def head_of(user: UserResponse | StreamingResponse, default_type: bytes) -> User
     return read_head(user.status_code, encode_pairs([*user.headers.items(), *given]), default_type)
 
 
-def whole(user: UserResponse) -> Response:
-    """`fastserve.Response` as a message. Raises ResultError for content that has no form."""
-    content, content_type = user.content, JSON
-    if content is None:
-        content, content_type = b"", b""
-    elif isinstance(content, str):
-        content, content_type = content.encode(), b"text/plain; charset=utf-8"
-    elif isinstance(content, (bytes, bytearray, memoryview)):
-        content, content_type = bytes(content), OCTET_STREAM
-    else:
-        content = encode_json(content)
-    response = head_of(user, content_type).response
-    return Response(response.kind, content, response.fields)
+def whole(box: list[UserResponse]) -> Response:
+    """`fastserve.Response` as a message. box: holds it, as for `buffers.as_content`.
+
+    Raises ResultError for content that has no form.
+    """
+    user = vars(box[0])
+    content = [user.pop("content") if is_held_once(box, 0) else user["content"]]
+    encoded, content_type = _encode(content)
+    response = head_of(box[0], content_type).response
+    return Response(response.kind, b"", response.fields, pieces=(encoded,))
+
+
+def _encode(box: list[Any]) -> tuple[Content, bytes]:
+    """The bytes of a response's content, and what they are."""
+    if box[0] is None:
+        return b"", b""
+    if isinstance(box[0], str):
+        return box[0].encode(), b"text/plain; charset=utf-8"
+    content = as_content(box)
+    return (encode_json(box[0]), JSON) if content is None else (content, OCTET_STREAM)
 
 
 def whole_of_starlette(user: Any) -> Response | None:

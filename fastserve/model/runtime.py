@@ -30,7 +30,7 @@ from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.threads import Workers
-from fastserve.model.typed import PREDICT, InputType, read_inputs
+from fastserve.model.typed import PREDICT, InputType, Unread, read_inputs
 
 _logger: Final = logging.getLogger("fastserve")
 
@@ -68,7 +68,7 @@ class Entry:
         self._runtime = runtime
         self.exists = False
         self.takes_request = False
-        self.input_type: InputType | None = None
+        self.input_type: InputType | Unread | None = None
         self._needs_context = False  # some step runs on a thread
 
     def lay(self, methods: Sequence[Method], start: Callable[[Job], None]) -> None:
@@ -115,7 +115,7 @@ class Runtime:
         self.health: HealthCheck | None = None
         self.environment: EnvironmentWatch | None = None
         self.contract: Contract  # set by load
-        self.inputs: dict[str, InputType]  # set by load; see typed.read_inputs
+        self.inputs: dict[str, InputType | Unread]  # set by load; see typed.read_inputs
         self.predict = Entry(self)
         self.openai = {name: Entry(self) for name in OPENAI_METHODS}
         self.in_flight = 0
@@ -133,7 +133,7 @@ class Runtime:
         self._model = model = await self._on_predict_thread(lambda: make_model(self._directory, self._config))
         await self._on_predict_thread(self._metrics.strip)
         self.contract = contract = await self._on_predict_thread(lambda: read_contract(model))
-        self.inputs = await self._on_predict_thread(lambda: read_inputs(contract))
+        self.inputs = await self._on_predict_thread(lambda: read_inputs(contract, self._config.typed_inputs))
         check_hooks(contract)
         if contract.setup_environment is not None:
             path = Path(self._config.dynamic_config_path)
@@ -258,7 +258,8 @@ class Runtime:
         self._lay(self.predict, chain if contract.predict is not None else [])
         self.predict.input_type = self.inputs.get(PREDICT)
         for name, entry in self.openai.items():
-            entry.input_type = self.inputs.get(name)
+            takes_predicts = "predict-annotations" in self._config.truss_quirks
+            entry.input_type = self.inputs.get(PREDICT if takes_predicts else name)
             self._lay(entry, [contract.openai[name]] if name in contract.openai else [])
         if contract.predict is not None:
             is_on_loop = contract.predict.kind in _ON_LOOP

@@ -311,12 +311,12 @@ def test_nothing_else_is_checked(annotation: Any) -> None:
 
 @pytest.mark.parametrize("annotation", [list[Item], Point, Box, Old, OldItem | None])
 def test_truss_s_own_checks_may_be_all_there_is(annotation: Any, caplog: pytest.LogCaptureFixture) -> None:
-    assert read_input(annotation, only_pydantic=True) is None
+    assert read_input(annotation, "pydantic") is None
     assert not caplog.records
 
 
 def test_truss_s_own_check_is_always_there() -> None:
-    assert isinstance(read_input(Order, only_pydantic=True), InputType)
+    assert isinstance(read_input(Order, "pydantic"), InputType)
 
 
 class Unknown:
