@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from fastserve.interface.request import Request
+    from fastserve.interface.websocket import WebSocket, WebSocketDisconnect
 
-__all__ = ["Request"]
+__all__ = ["Request", "WebSocket", "WebSocketDisconnect"]
 
 __version__ = "0.1.0"
 
-_HOMES: Final = {"Request": "fastserve.interface.request"}
+_HOMES: Final = {
+    "Request": "fastserve.interface.request",
+    "WebSocket": "fastserve.interface.websocket",
+    "WebSocketDisconnect": "fastserve.interface.websocket",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,12 @@ Plain values; no parsing, no encoding, no I/O. `http11` makes requests, `endpoin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
+
+if TYPE_CHECKING:
+    import asyncio
 
 CHUNKED: Final = -1  # Head.content_length of a request in the chunked transfer coding
 
@@ -96,7 +99,7 @@ class Response:
     kind: (status code, Content-Type value); a Content-Type of b"" leaves the field out.
     content: all of it; left out on the wire for HEAD, and for a status that has none (204, 304).
     fields: further header fields as complete lines, each ended by CRLF. Content-Length, Transfer-Encoding,
-        Connection and Date are the encoder's and never stand here.
+        Connection and Date are the encoder's and never stand here, but for the `Connection: Upgrade` of an Upgrade.
     """
 
     __slots__ = ("content", "fields", "kind")
@@ -140,6 +143,14 @@ class Responder(Protocol):
 
     def can_write(self, request: Request) -> bool:
         """Whether the peer keeps up; if not, `Work.on_writable` says when it does again."""
+        ...
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
+        """Hand the transport to another protocol (RFC 9110 section 7.8); nothing of HTTP applies to it any more.
+
+        make_protocol: given the listener. What it makes gets connection_made, then data_received with what came
+        behind the request; it enters itself into the listener's connections.
+        """
         ...
 
 

@@ -24,6 +24,7 @@ from fastserve.config import Config
 from fastserve.endpoints.predict import PredictEndpoint
 from fastserve.endpoints.probes import Readiness, answer_liveness
 from fastserve.endpoints.router import Router
+from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
@@ -107,7 +108,8 @@ class Server:
         self._lifecycle = Lifecycle()
         self._runtime = Runtime(loop, directory, config, encode_json)
         predict = PredictEndpoint(self._runtime, self._lifecycle, loop, str(directory.path), config)
-        router = Router(predict.route, answer_liveness, Readiness(self._lifecycle).answer)
+        websocket = WebSocketEndpoint(self._runtime, self._lifecycle, loop, str(directory.path))
+        router = Router(predict.route, answer_liveness, Readiness(self._lifecycle).answer, websocket.route)
         self._listener = Listener(loop, config, router.route)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK

@@ -20,7 +20,9 @@ ORDER: Final = (
     ("__main__",),
     ("cli",),
     ("server",),
-    ("http11", "endpoints"),
+    ("endpoints",),
+    ("websocket",),
+    ("http11",),
     ("model",),
     ("interface",),
     ("codec",),
@@ -34,11 +36,12 @@ ORDER: Final = (
 )
 LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in names}
 
-# What a room may not see although it stands below: of the rooms only `endpoints` sees another, and a model knows
-# nothing of requests, responses and how content is written.
+# What a room may not see although it stands below: `endpoints` sees the model and no socket, `websocket` the sockets
+# and no model, and a model knows nothing of requests, responses and how content is written.
 HIDDEN: Final = {
-    "http11": {"endpoints", "model", "interface", "codec"},
+    "http11": {"endpoints", "websocket", "model", "interface", "codec"},
     "endpoints": {"http11"},
+    "websocket": {"model", "interface", "codec"},
     "model": {"http11", "endpoints", "codec", "messages", "lifecycle"},
 }
 

@@ -21,12 +21,13 @@ _PREDICT_SUFFIXES: Final = (b":predict", b":predict_binary")
 LIVENESS: Final = (b"/", b"/livez", b"/healthz", b"/v2/health/live")
 READINESS: Final = (b"/ping", b"/health", b"/readyz", b"/ready", b"/v2/health/ready")
 PREDICT: Final = (b"/predict", b"/invocations")
+WEBSOCKET: Final = b"/v1/websocket"
 
 
 class Router:
     """The routes of one server: path to method to what finds the route of a head there."""
 
-    def __init__(self, predict: Finder, liveness: Answer, readiness: Answer) -> None:
+    def __init__(self, predict: Finder, liveness: Answer, readiness: Answer, websocket: Finder) -> None:
         probe, alive = Route(readiness), Route(liveness)
         self._readiness: Methods = dict.fromkeys((b"GET", b"HEAD"), lambda head: probe)
         self._predict: Methods = {b"POST": predict}
@@ -36,6 +37,7 @@ class Router:
             **dict.fromkeys(LIVENESS, dict.fromkeys((b"GET", b"HEAD"), lambda head: alive)),
             **dict.fromkeys(READINESS, self._readiness),
             **dict.fromkeys(PREDICT, self._predict),
+            WEBSOCKET: {b"GET": websocket},
         }
 
     def route(self, head: Head) -> Route:

@@ -1,7 +1,7 @@
 """The one door to the model: `load()`, `submit(job)`, `stop()`.
 
 Counts what is in flight; owns the worker threads. Which step runs where is laid out here, once, and walked in
-`steps.py`. Called by `server.py` and `endpoints/predict.py`.
+`steps.py`. Called by `server.py`, `endpoints/predict.py` and `endpoints/websocket.py`.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ class Runtime:
         self._predict_workers.start(1)
         self._model = model = await self._on_predict_thread(lambda: make_model(self._directory))
         self.contract = contract = await self._on_predict_thread(lambda: read_contract(model))
+        if contract.websocket is not None:
+            await self._on_predict_thread(_import_websockets)
         await self._load_with_retries(find_load(model))
         self._lay_out(contract)
 
@@ -80,6 +82,23 @@ class Runtime:
         if self._needs_context:
             job.context = copy_context()
         self._start(job)
+
+    async def attend(self, make_websocket: Callable[[], Any]) -> BaseException | None:
+        """Run the model's `websocket` method on what `make_websocket` makes. Returns what was raised; raises nothing.
+
+        In flight, and in no predict slot.
+        """
+        method = self.contract.websocket
+        assert method is not None
+
+        async def run() -> None:
+            await method.call(make_websocket())
+
+        self.in_flight += 1
+        _, error = await as_pair(run())
+        self.in_flight -= 1
+        self._tell_idle()
+        return error
 
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
@@ -95,6 +114,10 @@ class Runtime:
     def _finish(self, job: Job) -> None:
         self.in_flight -= 1
         job.on_result()
+        if self._idle is not None:
+            self._tell_idle()
+
+    def _tell_idle(self) -> None:
         if self._idle is not None and not self.in_flight and not self._idle.done():
             self._idle.set_result(None)
 
@@ -168,6 +191,17 @@ class Runtime:
             return LoopStep(self._hall, method, workers, following, slots)
         self._needs_context = True
         return ThreadStep(self._hall, method, workers, following)
+
+
+def _import_websockets() -> None:
+    """At start and off the loop, so that the first connection need not wait for it."""
+    try:
+        import websockets.server  # noqa: F401
+    except ImportError:
+        raise ModelDefinitionError(
+            "the model has a `websocket` method, and the websockets library is not installed: "
+            "pip install 'fastserve[websocket]'"
+        ) from None
 
 
 def _load_retries() -> int:

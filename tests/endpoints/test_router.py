@@ -13,7 +13,12 @@ READINESS_ANSWERS: list[Request] = []
 
 
 def make_router() -> Router:
-    return Router(lambda head: PREDICT, lambda r: answer(r, "alive"), lambda r: answer(r, "ready"))
+    return Router(
+        lambda head: PREDICT,
+        lambda r: answer(r, "alive"),
+        lambda r: answer(r, "ready"),
+        lambda head: Route(lambda r: answer(r, "websocket")),
+    )
 
 
 def answer(request: Request, text: str) -> None:
