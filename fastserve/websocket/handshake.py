@@ -23,6 +23,16 @@ from fastserve.messages import Head
 MAX_MESSAGE_BYTES: Final = 100 * MIB
 VERSION: Final = "13"  # RFC 6455 section 4.1: the only one there is
 
+# All that the library looks at. What else a request may hold it limits, or refuses, in its own way.
+_FIELDS: Final = (
+    b"upgrade",
+    b"connection",
+    b"origin",
+    b"sec-websocket-key",
+    b"sec-websocket-version",
+    b"sec-websocket-protocol",
+    b"sec-websocket-extensions",
+)
 _UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
 _FIELD_VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -77,7 +87,8 @@ def read_handshake(head: Head, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Ha
     protocol = ServerProtocol(
         extensions=enable_server_permessage_deflate(None), max_size=max_message_bytes, logger=_logger
     )
-    protocol.receive_data(head.section)
+    lines = [b"%b: %b\r\n" % (name, head.fields[name]) for name in _FIELDS if name in head.fields]
+    protocol.receive_data(b"GET / HTTP/1.1\r\n%b\r\n" % b"".join(lines))
     for request in protocol.events_received():
         assert isinstance(request, Request)
         response = protocol.accept(request)

@@ -7,7 +7,6 @@ Made by `endpoints/websocket.py`, which the HTTP connection hands its transport 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,21 +14,18 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 
-from fastserve.config import KIB, MIB
+from fastserve.config import KIB
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.flow import Flow
 from fastserve.http11.listener import Listener
 from fastserve.websocket.assembly import Assembly
 from fastserve.websocket.handshake import Handshake
+from fastserve.websocket.inbox import Inbox
 from fastserve.websocket.pings import Pings
 
-# Messages that wait for the model; then the peer waits. One of any size fits, and thousands of short ones.
-MAX_UNREAD_BYTES: Final = MIB
-# What a message costs besides its content: without it short ones would pile up many times their bytes.
-MESSAGE_COST: Final = 256
 # Given to the protocol at once: 1000 times as much when it inflates, before the model's share is looked at.
 FEED_BYTES: Final = 16 * KIB
-# Frames in one turn of the loop, and messages taken from it: 5 us each; then other connections have their turn.
+# Frames in one turn of the loop, 5 us each; then other connections have theirs.
 FRAMES_A_TURN: Final = 256
 # Pings answered while the peer does not read; their pongs wait in our memory.
 MAX_UNSENT_PONGS: Final = 256
@@ -45,25 +41,20 @@ class Session(asyncio.Protocol):
     """interface.channel.Channel over one transport. All of it on the event loop's thread."""
 
     __slots__ = (
-        "_arrived",
         "_assembly",
         "_closing_since",
         "_fed",
         "_flow",
         "_handshake",
         "_held",
+        "_inbox",
         "_is_accepted",
         "_is_draining",
-        "_is_over",
         "_listener",
-        "_messages",
         "_peer_sent_eof",
         "_pings",
         "_protocol",
-        "_receivers",
-        "_taken",
         "_transport",
-        "_unread_bytes",
         "_unsent_pongs",
         "_will_feed",
         "_writable",
@@ -82,17 +73,12 @@ class Session(asyncio.Protocol):
         self._held = b""  # what was received; empty once the protocol has all of it
         self._fed = 0  # bytes of it that the protocol has
         self._will_feed = False  # more of it goes to the protocol in the loop's next turn
-        self._messages: deque[str | bytes] = deque()
-        self._unread_bytes = 0  # what those cost
+        self._inbox = Inbox()  # it is over when the connection is: nothing further arrives or can be sent
         self._unsent_pongs = 0
-        self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
-        self._receivers = 0  # tasks that wait for a message
-        self._taken = 0
         self._peer_sent_eof = False
         self._is_accepted = False
         self._is_draining = listener.is_draining
-        self._is_over = False  # nothing further arrives or can be sent
         self._closing_since: float | None = None
 
     # --- called by asyncio ---
@@ -136,7 +122,7 @@ class Session(asyncio.Protocol):
         So the answer to the message at hand is finished, as with HTTP, and an idle connection keeps nothing open.
         """
         self._is_draining = True
-        if self._receivers:
+        if self._inbox.is_awaited:
             self._leave()
 
     def close_now(self) -> None:
@@ -150,7 +136,7 @@ class Session(asyncio.Protocol):
                 self._closing_since = now  # the peer is still reading what came before our Close
             elif now - self._closing_since - TICK_S > CLOSE_TIMEOUT_S:
                 self.close_now()
-        elif self._is_accepted and not self._is_over:
+        elif self._is_accepted and not self._inbox.is_over:
             self._keep_alive(now)
 
     # --- called for the model (interface.channel.Channel) ---
@@ -169,7 +155,7 @@ class Session(asyncio.Protocol):
 
     def accept(self, subprotocol: str | None = None, fields: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """Grant the handshake; nothing if that has been done. Raises ValueError for what is no header field."""
-        if self._is_accepted or self._is_over:
+        if self._is_accepted or self._inbox.is_over:
             return
         self._handshake.accept(subprotocol, fields)
         self._is_accepted = True
@@ -181,20 +167,7 @@ class Session(asyncio.Protocol):
         self.accept()
         if self._is_draining:
             self._leave()
-        self._taken += 1
-        if self._taken % FRAMES_A_TURN == 0:  # a method that finds one each time would hold the loop
-            await asyncio.sleep(0)
-        self._receivers += 1
-        try:
-            while not self._messages and not self._is_over:
-                self._arrived.clear()
-                await self._arrived.wait()
-        finally:
-            self._receivers -= 1
-        if not self._messages:
-            return None
-        message = self._messages.popleft()
-        self._unread_bytes -= len(message) + MESSAGE_COST
+        message = await self._inbox.take()
         self._feed()
         return message
 
@@ -212,14 +185,13 @@ class Session(asyncio.Protocol):
         Raises ValueError for a code that may not be sent (RFC 6455 section 7.4).
         """
         self.accept()
-        if self._is_over:
+        if self._inbox.is_over:
             return
         try:
             self._protocol.send_close(code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore"))
         except ProtocolError:
             raise ValueError(f"{code} is not a close code that can be sent") from None
-        self._messages.clear()
-        self._unread_bytes = 0
+        self._inbox.clear()
         self._settle()
         self._feed()
 
@@ -250,9 +222,9 @@ class Session(asyncio.Protocol):
 
     def _is_full(self) -> bool:
         """Whether the peer must wait: for the model to take messages, or for itself to take pongs."""
-        if self._is_over:
+        if self._inbox.is_over:
             return False  # only its Close or its end is looked for
-        return self._unread_bytes > MAX_UNREAD_BYTES or self._unsent_pongs > MAX_UNSENT_PONGS
+        return self._inbox.is_full or self._unsent_pongs > MAX_UNSENT_PONGS
 
     def _take_frames(self) -> int:
         """What the protocol made of the bytes it was given. Returns how many frames."""
@@ -260,7 +232,8 @@ class Session(asyncio.Protocol):
         for frame in frames:
             assert isinstance(frame, Frame)
             if frame.opcode is Opcode.PING:
-                self._unsent_pongs += not self._flow.is_writable
+                if not self._flow.is_writable:
+                    self._unsent_pongs += 1
             elif frame.opcode is Opcode.PONG:
                 self._pings.on_pong(bytes(frame.data))
             elif frame.opcode is not Opcode.CLOSE and not self._take_content(frame):
@@ -270,7 +243,7 @@ class Session(asyncio.Protocol):
 
     def _take_content(self, frame: Frame) -> bool:
         """Returns whether there may be more."""
-        if self._is_over:  # we have sent our Close: what crosses it is not wanted any more
+        if self._inbox.is_over:  # we have sent our Close: what crosses it is not wanted any more
             return False
         try:
             message = self._assembly.add(frame)
@@ -278,9 +251,7 @@ class Session(asyncio.Protocol):
             self._protocol.fail(CloseCode.INVALID_DATA, "text that is not UTF-8")
             return False
         if message is not None:
-            self._messages.append(message)
-            self._unread_bytes += len(message) + MESSAGE_COST
-            self._arrived.set()
+            self._inbox.put(message)
         return True
 
     def _go_on_reading(self) -> None:
@@ -310,10 +281,10 @@ class Session(asyncio.Protocol):
 
     async def _wait_writable(self) -> None:
         """Until the peer keeps up. Raises ConnectionError if nothing can be sent any more."""
-        while not self._flow.is_writable and not self._is_over:
+        while not self._flow.is_writable and not self._inbox.is_over:
             self._writable.clear()
             await self._writable.wait()
-        if self._is_over:
+        if self._inbox.is_over:
             raise ConnectionError("the WebSocket is closed")
 
     def _settle(self) -> None:
@@ -351,6 +322,5 @@ class Session(asyncio.Protocol):
 
     def _end(self) -> None:
         """Wake whoever waits: nothing further arrives or can be sent."""
-        self._is_over = True
-        self._arrived.set()
+        self._inbox.end()
         self._writable.set()

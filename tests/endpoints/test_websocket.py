@@ -1,4 +1,4 @@
-"""The WebSocket endpoint: what is refused over HTTP, and how a session of the model's ends."""
+"""The WebSocket endpoint: what is refused over HTTP. (tests/server/test_websocket.py has the sessions.)"""
 
 from __future__ import annotations
 
