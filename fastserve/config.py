@@ -356,6 +356,8 @@ TRUSS_RUNTIME_KEYS: Final = frozenset(
     }
 )
 
+TRUSS_TRANSPORT_KEYS: Final = frozenset({"kind", "ping_interval_seconds", "ping_timeout_seconds"})
+
 
 def resolve(
     arguments: Mapping[str, str],
@@ -374,6 +376,11 @@ def resolve(
     for key in runtime:
         if key not in known:
             raise SetupError(f"{where(str(key))}: no such setting{did_you_mean(str(key), known)}")
+    transport = runtime.get("transport")
+    for key in transport if isinstance(transport, Mapping) else ():
+        if key not in TRUSS_TRANSPORT_KEYS:
+            hint = did_you_mean(str(key), TRUSS_TRANSPORT_KEYS)
+            raise SetupError(f"{where(f'transport.{key}')}: no such setting{hint}")
     if runtime.get("enable_debug_logs") is True:
         values["log_level"] = "debug"
     for name, declared in OPTIONS.items():

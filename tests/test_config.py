@@ -169,6 +169,13 @@ def test_a_transport_that_says_nothing_of_pings_leaves_the_defaults(transport: o
     assert resolved(runtime={"transport": transport}) == Config()
 
 
+def test_a_misspelt_key_of_the_transport_is_refused_with_the_nearest() -> None:
+    with pytest.raises(
+        SetupError, match=r"transport.ping_interval: no such setting \(did you mean ping_interval_sec"
+    ):
+        resolved(runtime={"transport": {"kind": "websocket", "ping_interval": 5}})
+
+
 def test_a_ping_that_is_no_number_of_seconds_is_refused_with_its_place() -> None:
     with pytest.raises(SetupError, match=r"config.yaml: runtime.transport.ping_interval_seconds takes a number"):
         resolved(runtime={"transport": {"ping_interval_seconds": "often"}})

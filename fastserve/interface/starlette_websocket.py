@@ -17,14 +17,17 @@ from fastserve.messages import Head
 def make_websocket(annotation: Any, head: Head, channel: Channel) -> Any:
     """The object for a method whose parameter is annotated with `annotation`, accepted already.
 
-    Ours if that is our class or starlette is not imported; else starlette's, or the subclass of it that is annotated.
+    The annotated class if it is ours or starlette's, or made of one; else starlette's if that is imported, else ours.
     """
+    annotated: Any = annotation if isinstance(annotation, type) else object
+    if issubclass(annotated, WebSocket):
+        return annotated(head, channel)
     starlette = sys.modules.get("starlette.websockets")
-    if starlette is None or annotation is WebSocket:
+    if starlette is None:
         return WebSocket(head, channel)
-    is_wanted = isinstance(annotation, type) and issubclass(annotation, starlette.WebSocket)
     receive, send = as_asgi(channel)
-    websocket = (annotation if is_wanted else starlette.WebSocket)(make_scope(head, channel), receive, send)
+    made_of = annotated if issubclass(annotated, starlette.WebSocket) else starlette.WebSocket
+    websocket = made_of(make_scope(head, channel), receive, send)
     websocket.client_state = websocket.application_state = starlette.WebSocketState.CONNECTED
 
     async def accept(subprotocol: str | None = None, headers: Any = None) -> None:

@@ -76,6 +76,10 @@ class Special(STARLETTE):
     """A class of the user's."""
 
 
+class SpecialOfOurs(OURS):
+    """The same, of ours."""
+
+
 @pytest.mark.parametrize(
     "annotation, expected",
     [
@@ -83,6 +87,7 @@ class Special(STARLETTE):
         (STARLETTE, STARLETTE),
         (fastapi.WebSocket, STARLETTE),
         (Special, Special),
+        (SpecialOfOurs, SpecialOfOurs),
         (fastserve.WebSocket.__init__, STARLETTE),
         ("unresolved", STARLETTE),
         (int, STARLETTE),

@@ -195,12 +195,13 @@ def test_a_disconnect_that_the_method_lets_out_is_a_line_at_info(plain: Server) 
 
 
 def test_a_model_without_the_method_accepts_and_closes_1003(tmp_path: Path) -> None:
-    source = "class Model:\n    def predict(self, x): return x\n"
+    source = "import sys\nclass Model:\n    def predict(self, x): return 'websockets' in sys.modules\n"
     with serving(write_model(tmp_path, source)) as server:
+        assert server.predict(1) is False
         with open_to(server) as client:
             assert ending_of(client) == (1003, "WebSocket is not implemented on this deployment.")
         assert "ERROR" in server.wait_for_log(r".*WebSocket is not implemented on this deployment\.").group()
-        assert server.predict(1) == 1
+        assert server.predict(1) is True
 
 
 # --- the handshake over HTTP ---
