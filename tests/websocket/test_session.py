@@ -170,6 +170,18 @@ def test_a_client_that_left_before_the_answer_is_not_answered() -> None:
     scene(play, lambda: WebSocketPeer(accepts=False))
 
 
+def test_what_comes_before_the_handshake_is_answered_is_kept() -> None:
+    async def play(peer: WebSocketPeer) -> None:
+        sent = frame(TEXT, b"early") + frame(PING, b"?")
+        for byte in sent:
+            peer.send(bytes([byte]))
+        assert peer.transport.sent == b""
+        assert await peer.session.receive() == "early"
+        assert peer.frames == [Sent(PONG, b"?")]
+
+    scene(play, lambda: WebSocketPeer(accepts=False))
+
+
 # --- backpressure ---
 
 
@@ -448,6 +460,18 @@ def test_a_close_is_found_behind_what_the_model_has_not_read() -> None:
         await peer.settle()
         assert peer.transport.has_sent_eof
         assert peer.frames == [Sent(CLOSE, b"\x0f\xa0")]
+
+    scene(play)
+
+
+def test_the_end_of_the_connection_is_seen_although_much_is_unread() -> None:
+    async def play(peer: WebSocketPeer) -> None:
+        await peer.say(frame(BINARY, bytes(MAX_UNREAD_BYTES + 1)) + close_frame(1000))
+        assert peer.transport.is_reading
+        peer.end()
+        assert peer.transport.is_closing_now
+        assert await peer.session.receive() == bytes(MAX_UNREAD_BYTES + 1)
+        assert await peer.session.receive() is None
 
     scene(play)
 
