@@ -25,6 +25,7 @@ from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, answer_liveness
 from fastserve.endpoints.router import Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
+from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
@@ -125,6 +126,7 @@ class Server:
         return Endpoints(
             predict=method("predict", runtime.predict),
             openai={name: method(name, entry) for name, entry in runtime.openai.items()},
+            websocket=WebSocketEndpoint(runtime, lifecycle, self._loop, str(self._directory.path)).route,
             liveness=answer_liveness,
             readiness=Readiness(lifecycle).answer,
             health=Health(lifecycle, runtime).answer,

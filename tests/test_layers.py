@@ -20,7 +20,9 @@ ORDER: Final = (
     ("__main__",),
     ("cli",),
     ("server",),
-    ("http11", "endpoints"),
+    ("endpoints",),
+    ("websocket",),
+    ("http11",),
     ("model",),
     ("interface",),
     ("codec", "binary"),
@@ -36,22 +38,16 @@ ORDER: Final = (
 )
 LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in names}
 
-# What a room may not see although it stands below: of the rooms only `endpoints` sees another, and a model knows
-# nothing of requests, responses and how content is written.
+# How content is read and written.
+CODECS: Final = ("codec", "binary", "pydantic_models", "buffers", "tensors")
+
+# What a room may not see although it stands below: `endpoints` sees the model and no socket, `websocket` the sockets
+# and no model, and a model knows nothing of requests, responses and how content is written.
 HIDDEN: Final = {
-    "http11": {"endpoints", "model", "interface", "codec", "pydantic_models", "binary", "buffers", "tensors"},
+    "http11": {"endpoints", "websocket", "model", "interface", *CODECS},
     "endpoints": {"http11"},
-    "model": {
-        "http11",
-        "endpoints",
-        "codec",
-        "pydantic_models",
-        "binary",
-        "buffers",
-        "tensors",
-        "messages",
-        "lifecycle",
-    },
+    "websocket": {"model", "interface", *CODECS},
+    "model": {"http11", "endpoints", "websocket", *CODECS, "messages", "lifecycle"},
 }
 
 

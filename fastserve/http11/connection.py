@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fastserve.config import KIB
@@ -225,6 +225,23 @@ class Connection(asyncio.Protocol):
 
     def can_write(self, request: Request) -> bool:
         return request is self._request and self._flow.is_writable
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Listener], asyncio.Protocol]) -> None:
+        if request is not self._request:
+            return
+        self._request = request.work = None
+        unread, self._unread = self._unread[self._parsed :], b""
+        protocol = make_protocol(self._listener)
+        self._move_to(Phase.CLOSED)
+        self._set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        self._listener.forget(self)  # only now: the listener must not think that nobody is left
+        if not self._flow.is_writable:
+            protocol.pause_writing()
+        if unread:
+            protocol.data_received(unread)
+        if self._peer_sent_eof:
+            protocol.eof_received()
 
     # --- called by the listener and the sweep ---
 

@@ -135,6 +135,8 @@ class Runtime:
         self.contract = contract = await self._on_predict_thread(lambda: read_contract(model))
         self.inputs = await self._on_predict_thread(lambda: read_inputs(contract, self._config.typed_inputs))
         check_hooks(contract)
+        if contract.websocket is not None:
+            await self._on_predict_thread(_import_websockets)
         if contract.setup_environment is not None:
             path = Path(self._config.dynamic_config_path)
             self.environment = EnvironmentWatch(path, contract.setup_environment, self._hooks)
@@ -159,6 +161,23 @@ class Runtime:
     def open_stream(self, job: Job, *, stops_unread: bool) -> Stream:
         """A stream for `job` that the loop produces; as `Hall.open_stream`."""
         return self._hall.open_stream(job, on_loop=True, stops_unread=stops_unread)
+
+    async def attend(self, make_websocket: Callable[[], Any]) -> BaseException | None:
+        """Run the model's `websocket` method on what `make_websocket` makes. Returns what was raised; raises nothing.
+
+        In flight, and in no predict slot.
+        """
+        method = self.contract.websocket
+        assert method is not None
+
+        async def run() -> None:
+            await method.call(make_websocket())
+
+        self.in_flight += 1
+        _, error = await as_pair(run())
+        self.in_flight -= 1
+        self._tell_idle()
+        return error
 
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
@@ -283,6 +302,17 @@ class Runtime:
         if method.kind in _ON_LOOP:
             return LoopStep(self._hall, method, workers, following, Slots(self._slot_count) if is_predict else None)
         return ThreadStep(self._hall, method, workers, following)
+
+
+def _import_websockets() -> None:
+    """At start and off the loop, so that the first connection need not wait for it."""
+    try:
+        import websockets.server  # noqa: F401
+    except ImportError:
+        raise ModelDefinitionError(
+            "the model has a `websocket` method, and the websockets library is not installed: "
+            "pip install 'fastserve[websocket]'"
+        ) from None
 
 
 def _load_retries() -> int:

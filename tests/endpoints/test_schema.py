@@ -109,6 +109,7 @@ class Scene:
         endpoints = Endpoints(
             predict=finder(),
             openai={name: finder() for name in OPENAI},
+            websocket=finder(),
             liveness=none,
             readiness=none,
             health=none,

@@ -150,7 +150,7 @@ class Peer:
     def _deliver(self) -> None:
         while self._held and self.transport.is_reading and not self.transport.is_closing_now:
             protocol = self.transport.protocol
-            if protocol is self.connection:
+            if not hasattr(protocol, "get_buffer"):
                 piece, self._held = self._held, b""
                 protocol.data_received(piece)
                 continue
