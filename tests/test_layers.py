@@ -138,6 +138,9 @@ GOOD: Final = {
     "fastserve.model.runtime": "from .steps import Job\nimport asyncio",
     "fastserve.model.steps": "from ..errors import ModelError",
     "fastserve.codec": "",
+    "fastserve.binary": "",
+    "fastserve.binary.decode": "",
+    "fastserve.binary.encode": "",
     "fastserve.messages": "",
     "fastserve.errors": "",
 }
@@ -175,6 +178,8 @@ STEPS: Final = "fastserve.model.steps"
         ),
         (STEPS, "from ..endpoints.predict import x", "model may not see fastserve.endpoints"),
         (STEPS, "from fastserve.messages import Request", "model may not see fastserve.messages"),
+        (STEPS, "from fastserve.binary.decode import x", "model may not see fastserve.binary"),
+        (FLOW, "from fastserve.binary import encode", "http11 may not see fastserve.binary"),
         (STEPS, "from . import runtime", "in circles: fastserve.model."),
         (STEPS, "if True:\n    import fastserve.model.runtime", "in circles: fastserve.model."),
         ("fastserve.helpers", "", "fastserve.helpers has no place in the order"),
