@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from fastserve.binary.decode import decode_msgpack, refusal_without_msgpack
-from fastserve.codec import (
+from fastserve.codec.json_text import (
     decode_as_python,
     decode_json,
     encode_as_python,
@@ -18,6 +17,7 @@ from fastserve.codec import (
     encode_plain,
     refuse_as_python,
 )
+from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.config import Config
 from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, failure, refusal, truss_error
 from fastserve.endpoints.prediction import Asked, BinaryPrediction, Prediction

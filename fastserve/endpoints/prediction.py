@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
-from fastserve.binary.encode import encode_msgpack
-from fastserve.buffers import as_content
+from fastserve.codec.buffers import as_content
+from fastserve.codec.msgpack_encode import encode_msgpack
+from fastserve.codec.pydantic_models import dump_model
 from fastserve.endpoints.asgi import AsgiReply
 from fastserve.endpoints.failures import failure, log_failure
 from fastserve.endpoints.replies import StreamReply
@@ -25,7 +26,6 @@ from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
 from fastserve.model.streams import Stream
-from fastserve.pydantic_models import dump_model
 
 if TYPE_CHECKING:
     from fastserve.endpoints.predict import MethodEndpoint

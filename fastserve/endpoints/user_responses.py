@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from fastserve.buffers import Content, as_content, is_held_once
-from fastserve.codec import encode_json
+from fastserve.codec.buffers import Content, as_content, is_held_once
+from fastserve.codec.json_text import encode_json
 from fastserve.errors import ResultError
 from fastserve.interface.responses import Response as UserResponse
 from fastserve.interface.responses import StreamingResponse

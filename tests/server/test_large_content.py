@@ -18,8 +18,8 @@ SIZE = 32 << 20  # more than all buffers of the kernel hold
 SERVER = f"""
 import asyncio, re
 import numpy as np, uvloop
-from fastserve.binary.encode import encode_msgpack
-from fastserve.buffers import as_content
+from fastserve.codec.msgpack_encode import encode_msgpack
+from fastserve.codec.buffers import as_content
 from fastserve.config import Config
 from fastserve.http11.connection import Connection
 from fastserve.http11.listener import Listener

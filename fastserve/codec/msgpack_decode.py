@@ -1,7 +1,7 @@
 """msgpack to Python value: plain msgpack, msgpack-numpy's arrays and numbers, Truss's tags for dates and the like.
 
-Any bytes are a value or a RequestError, and no memory follows what they merely promise. Encoding is `encode.py`'s.
-Called by `endpoints/predict.py`.
+Any bytes are a value or a RequestError, and no memory follows what they merely promise. Encoding is
+`msgpack_encode.py`'s. Called by `endpoints/predict.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Torch tensors as numpy arrays, and whether the memory below one is nobody else's.
 
-torch is never imported here: whoever holds a tensor has it. Called by `codec.py`, `binary.py` and `buffers.py`.
+torch is never imported here: whoever holds a tensor has it. Called by its neighbours here.
 """
 
 from __future__ import annotations

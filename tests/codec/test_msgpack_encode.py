@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastserve.binary.decode import decode_msgpack
-from fastserve.binary.encode import PIECE_BYTES, encode_msgpack
+from fastserve.codec.msgpack_decode import decode_msgpack
+from fastserve.codec.msgpack_encode import PIECE_BYTES, encode_msgpack
 from fastserve.errors import ResultError
 from tests.support.truss_payloads import TRUSS_PAYLOADS
 
@@ -170,7 +170,7 @@ def test_what_has_no_form_is_a_result_error_that_names_it(value: Any, words: str
 
 
 def test_bytes_longer_than_msgpack_can_say_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastserve.binary.encode._MAX_BIN", LARGE)  # 4 GiB would take their time
+    monkeypatch.setattr("fastserve.codec.msgpack_encode._MAX_BIN", LARGE)  # 4 GiB would take their time
     assert encoded(b"x" * LARGE)
     with pytest.raises(ResultError, match="ValueError: more than 4 GiB"):
         encode_msgpack([b"x" * (LARGE + 1)])

@@ -1,7 +1,7 @@
 """The bytes of a result without a copy, where nobody can change them before they have been sent.
 
 A model may keep its output and write the next answer over it: what it may still hold is copied. Takes no view of
-what the bytes mean. Called on the thread that made the result, by `binary/encode.py` and the
+what the bytes mean. Called on the thread that made the result, by `msgpack_encode.py` and the
 endpoints.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from sys import getrefcount
 from typing import Any, Final
 
+from fastserve.codec.tensors import as_private_array, is_tensor
 from fastserve.errors import ResultError
-from fastserve.tensors import as_private_array, is_tensor
 
 Content = bytes | memoryview
 

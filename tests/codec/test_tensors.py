@@ -15,9 +15,9 @@ import msgpack_numpy
 import numpy as np
 import pytest
 
-from fastserve import tensors
-from fastserve.binary.encode import PIECE_BYTES, encode_msgpack
-from fastserve.buffers import as_content
+from fastserve.codec import tensors
+from fastserve.codec.buffers import as_content
+from fastserve.codec.msgpack_encode import PIECE_BYTES, encode_msgpack
 from fastserve.errors import ResultError
 
 pytestmark = pytest.mark.models

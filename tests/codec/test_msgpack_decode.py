@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastserve.binary.decode import decode_msgpack, refusal_without_msgpack
+from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.errors import RequestError
 from tests.support.truss_payloads import TRUSS_PAYLOADS
 
@@ -345,7 +345,7 @@ def test_any_array_is_an_array_or_a_400(members: dict[bytes, Any]) -> None:
 # parent's.)
 PROMISES = """
 import re, struct
-from fastserve.binary.decode import decode_msgpack
+from fastserve.codec.msgpack_decode import decode_msgpack
 from fastserve.errors import RequestError
 def peak(): return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 def refuse(content):
@@ -402,8 +402,8 @@ def test_an_array_without_numpy_is_a_415(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_numpy_is_imported_for_an_array_and_not_before() -> None:
     source = (
         "import sys, msgpack\n"
-        "from fastserve.binary.decode import decode_msgpack, refusal_without_msgpack\n"
-        "from fastserve.binary.encode import encode_msgpack\n"
+        "from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack\n"
+        "from fastserve.codec.msgpack_encode import encode_msgpack\n"
         "assert refusal_without_msgpack() is None\n"
         "assert encode_msgpack([decode_msgpack(b'\\x81\\xa1a\\x01')]) == [b'\\x81\\xa1a\\x01']\n"
         "assert 'numpy' not in sys.modules and 'decimal' not in sys.modules\n"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastserve.buffers import Content, as_content, is_held_once
+from fastserve.codec.buffers import Content, as_content, is_held_once
 from fastserve.errors import ResultError
 
 
