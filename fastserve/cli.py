@@ -19,6 +19,7 @@ from fastserve.config import OPTIONS, Config, did_you_mean, resolve
 from fastserve.errors import SetupError
 from fastserve.logs import set_up_logs
 from fastserve.model.directory import read_directory
+from fastserve.model.refusals import check_supported, warn_of_ignored
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
@@ -45,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
         directory = read_directory(Path(arguments.pop("directory")))
         config = resolve(arguments, os.environ, directory.runtime, lambda key: directory.where("runtime", key))
+        check_supported(directory, config)
         set_up_logs(config.log_level, config.log_format)
+        warn_of_ignored(directory)
         directory.config["runtime"]["predict_concurrency"] = config.predict_concurrency
         from fastserve.server import (
             run,  # after the checks: a mistake is told before uvloop and the rest are imported
@@ -104,4 +107,6 @@ def _show(default: object) -> str:
     """A default as --help shows it: 32M rather than 33554432."""
     if isinstance(default, int) and default and default % 1024 == 0:
         return f"{default >> 20}M" if default % (1 << 20) == 0 else f"{default >> 10}k"
-    return f"{default:g}" if isinstance(default, float) else str(default)
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default) if default != () else "none"

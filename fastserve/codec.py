@@ -80,6 +80,21 @@ def encode_json(value: Any) -> bytes:
         return encode_carefully(value)
 
 
+def decode_as_python(content: bytes) -> Any:
+    """The value that `content` holds, by the standard library alone: integers of any size, as for Truss.
+
+    Raises RequestError 400 with the position of the mistake.
+    """
+    return _decode_with_standard_library(content)
+
+
+def encode_as_python(value: Any) -> bytes:
+    """`value` as JSON by the standard library alone, byte for byte as Truss. Raises TypeError or ValueError."""
+    import json
+
+    return json.dumps(value, default=_default).encode()
+
+
 def encode_carefully(value: Any) -> bytes:
     """What `encode_plain` refuses: keys that are not text, then integers over 64 bits and lone surrogates."""
     try:

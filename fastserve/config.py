@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from fastserve.errors import SetupError
@@ -86,6 +87,20 @@ def one_of(*choices: str) -> Parse:
     return parse
 
 
+def several_of(*choices: str) -> Parse:
+    """A parser for some of `choices`: a list, or a text with commas between; also `all` and `none`."""
+    parse_one = one_of(*choices, "all", "none")
+
+    def parse(value: object) -> tuple[str, ...]:
+        words = value if isinstance(value, (list, tuple)) else str(value).split(",")
+        said = {parse_one(str(word).strip()) for word in words}
+        if len(said) > 1 and said & {"all", "none"}:
+            raise ValueError("takes `all` and `none` only alone")
+        return choices if "all" in said else tuple(choice for choice in choices if choice in said)
+
+    return parse
+
+
 def text(value: object) -> str:
     """A parser for any text that is not empty."""
     if not isinstance(value, str) or not value.strip():
@@ -93,10 +108,31 @@ def text(value: object) -> str:
     return value.strip()
 
 
+def path(value: object) -> str:
+    """A parser for a path; it becomes absolute now, before the model's directory is the working directory."""
+    if isinstance(value, str) and value.strip() and "\0" not in value:
+        try:
+            return str(Path(value).expanduser().absolute())
+        except RuntimeError:  # ~name, and nobody has that name
+            pass
+    raise ValueError("takes a path")
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' with the known name nearest to `word`, or nothing if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]}?)" if near else ""
+
+
+# An async `load` is never awaited; HTTPException loses its header fields; a failed load exits 0; the OpenAI-style
+# methods get their input by predict's annotation; liveness waits while 40 plain calls run.
+QUIRKS: Final = (
+    "unawaited-load",
+    "lost-headers",
+    "exit-zero",
+    "predict-annotations",
+    "waiting-liveness",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +207,31 @@ class Config:
         "how long requests in flight may take to finish after SIGTERM",
         seconds(0, 86400),
         metavar="S",
+    )
+
+    # Where Truss's platform mounts secrets, one file each. On a laptop nobody can write there.
+    secrets_path: str = option(
+        "/secrets",
+        "--secrets-path",
+        "directory with a file for each secret of config.yaml",
+        path,
+        metavar="DIR",
+    )
+    # Where Truss's platform mounts what it may change while the model runs: here the file `environment`.
+    dynamic_config_path: str = option(
+        "/etc/b10_dynamic_config",
+        "--dynamic-config-path",
+        "directory with the file `environment`, the JSON that setup_environment is given",
+        path,
+        metavar="DIR",
+    )
+    # Where Truss's platform mounts bptr/ and static-bptr/: the lists of weights to download.
+    manifest_root: str = option(
+        "/",
+        "--manifest-root",
+        "directory with bptr/ or static-bptr/, if there is a manifest of weights, which is refused",
+        path,
+        metavar="DIR",
     )
 
     # Images and small tensors fit; a client that sends more by mistake is told so before it has sent it.
@@ -301,6 +362,34 @@ class Config:
         one_of("streams", "all", "none"),
         metavar="WHAT",
         yaml="cancel_on_disconnect",
+    )
+    # orjson is ten times faster than the standard library. Its answers differ from Truss's in space, escapes and
+    # NaN (null), its input in integers over 64 bits (floats).
+    json: str = option(
+        "fast",
+        "--json",
+        "`fast` (orjson), or `python`: the standard library as in Truss, with NaN and integers of any size",
+        one_of("fast", "python"),
+        metavar="HOW",
+        yaml="json",
+    )
+    # An annotation is there to be kept to; Truss looks at pydantic models alone.
+    typed_inputs: str = option(
+        "all",
+        "--typed-inputs",
+        "annotations that inputs are checked against: `all`, or `pydantic` models alone as in Truss",
+        one_of("all", "pydantic"),
+        metavar="WHICH",
+        yaml="typed_inputs",
+    )
+    # What Truss does and nobody can want, for who depends on it all the same.
+    truss_quirks: tuple[str, ...] = option(
+        (),
+        "--truss-quirks",
+        f"habits of Truss's to take on: {', '.join(QUIRKS)} (with commas between), all or none",
+        several_of(*QUIRKS),
+        metavar="NAMES",
+        yaml="truss_quirks",
     )
     log_level: str = option(
         "info",

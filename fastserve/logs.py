@@ -1,6 +1,7 @@
 """Log set-up: text lines for a person at a terminal, JSON lines elsewhere; user tracebacks trimmed to user code.
 
-The root logger gets the handler, so that a model's own `logging` calls come out the same way. Called by `cli.py`.
+The root logger gets the handler, so that a model's own `logging` calls come out the same way; the server's own logger
+has it too, whatever a model does with the root. Called by `cli.py`.
 """
 
 from __future__ import annotations
@@ -9,40 +10,115 @@ import contextlib
 import logging
 import os
 import sys
-from typing import Final
+from contextvars import ContextVar
+from typing import Any, Final, cast
 
-_PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s"
+_PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s%(request_tag)s"
+
+
+# Begins every id that is given here: requests of different processes are not mixed up.
+PROCESS_ID: Final = os.urandom(4).hex().encode()
+
+# The request that code runs for, on whatever thread: the peer's name for it or None, Truss's name of the chain it is
+# part of or None, its number.
+RequestIds = tuple[bytes | None, bytes | None, int]
+REQUEST_IDS: Final[ContextVar[RequestIds | None]] = ContextVar("fastserve_request_ids", default=None)
+
+
+def request_id(given: bytes | None, number: int) -> bytes:
+    """The id of a request: the peer's own name for it, or one made of its number."""
+    return given or b"%b-%x" % (PROCESS_ID, number)
+
+
+class RequestFilter(logging.Filter):
+    """Puts `request_id` and `chain_request_id` (None without) on every record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        ids = REQUEST_IDS.get()
+        given, chain, number = ids or (None, None, 0)
+        name = request_id(given, number).decode() if ids else None
+        record.request_id = name
+        record.chain_request_id = chain.decode() if chain else None
+        record.request_tag = f" [{name}]" if name else ""  # of plain text lines
+        return True
+
+
+# What every record has; whatever else one has was given as `extra`.
+_REQUEST: Final = ("request_id", "chain_request_id")  # put on a record by RequestFilter
+_RECORD: Final = frozenset(
+    {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "request_tag", *_REQUEST}
+)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line, with Truss's keys: asctime, levelname, message, and exc_info if there is one."""
+    """One JSON object a line, with Truss's keys: asctime, levelname, message; exc_info, stack_info, ids if any.
+
+    The keys of a dict that is logged, and of what was given as `extra`, stand among them, as by Truss.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         import json
 
-        line = {
+        is_dict = isinstance(record.msg, dict)
+        line: dict[str, Any] = {
             "asctime": self.formatTime(record),
             "levelname": record.levelname,
-            "message": record.getMessage(),
+            "message": "" if is_dict else record.getMessage(),
         }
+        extra = {name: value for name, value in vars(record).items() if name not in _RECORD and name[0] != "_"}
+        line.update(extra)
+        if is_dict:
+            line.update(cast(dict[str, Any], record.msg))
         if record.exc_info and record.exc_info[1] is not None:
             line["exc_info"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            line["stack_info"] = self.formatStack(record.stack_info)
+        for name in _REQUEST:
+            if (value := getattr(record, name, None)) is not None:
+                line[name] = value
         return json.dumps(line, default=str)
 
 
-def set_up_logs(level: str, log_format: str) -> None:
-    """Send everything logged to stderr. log_format: text, json, or auto (text if stderr is a terminal).
+class ServerLogger(logging.Logger):
+    """This server's own logger: what a model does to `logging` neither silences its lines nor makes them raise."""
 
+    @property
+    def disabled(self) -> bool:
+        """Never: `dictConfig` and `fileConfig` disable every logger that they are not told of."""
+        return False
+
+    @disabled.setter
+    def disabled(self, is_disabled: bool) -> None: ...
+
+    def makeRecord(self, *arguments: Any, **more: Any) -> logging.LogRecord:  # noqa: N802 - logging's name
+        try:
+            return super().makeRecord(*arguments, **more)
+        except Exception:  # noqa: BLE001 - a record factory of the model's
+            return logging.LogRecord(*arguments[:7])
+
+    def handle(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):  # a handler or filter that a model has put here
+            super().handle(record)
+
+
+def set_up_logs(level: str, log_format: str) -> None:
+    """Send everything logged to stderr; what the server itself logs, past the root logger.
+
+    log_format: text, json, or auto (text if stderr is a terminal).
     DISABLE_JSON_LOGGING, if not empty, means text, as for Truss.
     """
     if log_format == "auto":
         is_text = sys.stderr.isatty() or bool(os.environ.get("DISABLE_JSON_LOGGING"))
         log_format = "text" if is_text else "json"
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(RequestFilter())
     handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_PLAIN))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root, own = logging.getLogger(), logging.getLogger("fastserve")
+    own.__class__ = ServerLogger  # every module has it already
+    own.propagate = False  # as Truss's own: what a model hangs on the root, or takes from it, is for its own lines
+    for logger in (root, own):
+        logger.handlers[:] = [handler]
+        logger.setLevel(level.upper())
 
 
 def trimmed(error: BaseException, directory: str) -> BaseException:

@@ -5,10 +5,13 @@ Plain values; no parsing, no encoding, no I/O. `http11` makes requests, `endpoin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import orjson
+
+from fastserve.logs import RequestIds
 
 CHUNKED: Final = -1  # Head.content_length of a request in the chunked transfer coding
 
@@ -29,11 +32,15 @@ class Head:
     is_http10: an HTTP/1.0 peer: no chunked transfer coding, no interim responses.
     keep_alive: the peer lets the connection persist (RFC 9112 section 9.3).
     expects_continue: the peer waits for 100 (Continue) before it sends the content (RFC 9110 section 10.1.1).
-    is_plain: nothing of it bears on how a response is written: not HEAD, not HTTP/1.0, the connection persists.
+    request_id, chain_request_id: what the peer calls this request (Truss's names for the second), to be found again
+        in logs; None if it does not say.
+    is_plain: nothing of it bears on how a response is written: not HEAD, not HTTP/1.0, the connection persists, the
+        peer has no name for the request.
     route: what answers it, filled in once by the router.
     """
 
     __slots__ = (
+        "chain_request_id",
         "content_length",
         "expects_continue",
         "fields",
@@ -43,6 +50,7 @@ class Head:
         "message_size",
         "method",
         "path",
+        "request_id",
         "route",
         "section",
         "target",
@@ -71,24 +79,43 @@ class Head:
         self.is_http10 = is_http10
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
-        self.is_plain = keep_alive and not is_http10 and method != b"HEAD"
+        self.request_id = _name_in(fields, b"x-request-id") or _name_in(fields, b"x-baseten-request-id")
+        self.chain_request_id = _name_in(fields, b"x-baseten-chain-request-id")
+        self.is_plain = keep_alive and not is_http10 and method != b"HEAD" and self.request_id is None
         self.route: Route | None = None
+
+
+def _name_in(fields: dict[bytes, bytes], field: bytes) -> bytes | None:
+    """The name of a request that a peer gives, if it is one that can stand in a log line and be sent back."""
+    name = fields.get(field)
+    return name if name is not None and REQUEST_ID.fullmatch(name) else None
+
+
+# Longer than every trace id in use; visible characters only.
+REQUEST_ID: Final = re.compile(rb"[!-~]{1,200}")
 
 
 class Request:
     """One complete request, and the way back to the connection it came on.
 
     content: the whole content, b"" without any.
+    number: unlike that of any other request of this server; the connection gives it.
     work: what is being done for it, told when the peer leaves or can take more; None while nothing runs.
     """
 
-    __slots__ = ("connection", "content", "head", "work")
+    __slots__ = ("connection", "content", "head", "number", "work")
 
     def __init__(self, head: Head, content: bytes, connection: Responder) -> None:
         self.head = head
         self.content = content
         self.connection = connection
+        self.number = 0
         self.work: Work | None = None
+
+    @property
+    def ids(self) -> RequestIds:
+        """What identifies it in log lines."""
+        return self.head.request_id, self.head.chain_request_id, self.number
 
 
 class Response:

@@ -20,9 +20,10 @@ from typing import Final, TypeVar
 import uvloop
 
 from fastserve.config import Config
+from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import MethodEndpoint
-from fastserve.endpoints.probes import Readiness, answer_liveness
-from fastserve.endpoints.router import Router
+from fastserve.endpoints.probes import Health, Readiness, answer_liveness
+from fastserve.endpoints.router import Endpoints, Finder, Router
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
@@ -105,21 +106,28 @@ class Server:
         self._config = config
         self._lifecycle = Lifecycle()
         self._runtime = Runtime(loop, directory, config)
-        router = Router(
-            self._endpoint("predict", self._runtime.predict).route,
-            {name: self._endpoint(name, entry).route for name, entry in self._runtime.openai.items()},
-            answer_liveness,
-            Readiness(self._lifecycle).answer,
-        )
-        self._listener = Listener(loop, config, router.route)
+        self._listener = Listener(loop, config, Router(self._endpoints()).route)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
         self._failure: SetupError | None = None
+        self._watching: asyncio.Task[None] | None = None  # held: the loop holds its tasks only weakly
         self.has_ended_threads = True
 
-    def _endpoint(self, name: str, entry: Entry) -> MethodEndpoint:
-        directory = str(self._directory.path)
-        return MethodEndpoint(name, entry, self._runtime, self._lifecycle, self._loop, directory, self._config)
+    def _endpoints(self) -> Endpoints:
+        runtime, lifecycle = self._runtime, self._lifecycle
+
+        def method(name: str, entry: Entry) -> Finder:
+            directory = str(self._directory.path)
+            return MethodEndpoint(name, entry, runtime, lifecycle, self._loop, directory, self._config).route
+
+        return Endpoints(
+            predict=method("predict", runtime.predict),
+            openai={name: method(name, entry) for name, entry in runtime.openai.items()},
+            liveness=answer_liveness,
+            readiness=Readiness(lifecycle).answer,
+            health=Health(lifecycle, runtime).answer,
+            metrics=Metrics(runtime, str(self._directory.path)).answer,
+        )
 
     async def serve(self) -> int:
         """Listen, load, serve, drain. Returns the exit status; raises SetupError."""
@@ -158,7 +166,7 @@ class Server:
             await self._runtime.load()
         except LoadError as error:
             _logger.error("Exception while loading model", exc_info=trimmed(_cause(error), str(self._directory.path)))
-            self._stop_with(EXIT_FAILED)
+            self._stop_with(EXIT_OK if "exit-zero" in self._config.truss_quirks else EXIT_FAILED)
         except ModelError as error:
             self._failure = SetupError(str(error))
             self._stop_with(EXIT_FAILED)
@@ -174,6 +182,8 @@ class Server:
             gc.freeze()
             if self._lifecycle.state is State.STARTING:
                 self._lifecycle.move_to(State.READY)
+                if self._runtime.environment is not None:
+                    self._watching = self._loop.create_task(self._runtime.environment.run())
                 _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
 
     def _on_signal(self, number: int) -> None:

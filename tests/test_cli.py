@@ -22,6 +22,7 @@ from fastserve.cli import make_parser, parse_arguments
 from fastserve.config import OPTIONS, Config
 from fastserve.errors import SetupError
 from fastserve.model.directory import DEFAULTS, ModelDirectory
+from tests.support.logs import kept_logs
 from tests.support.process import run_to_end, write_model
 
 MODEL = "class Model:\n    def predict(self, model_input):\n        return model_input\n"
@@ -41,14 +42,9 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextlib.contextmanager
 def fresh_logs() -> Iterator[None]:
     """The root logger as a fresh process has it, without pytest's handlers."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    root.handlers[:] = []
-    try:
+    with kept_logs():
+        logging.getLogger().handlers[:] = []
         yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
 
 
 @pytest.fixture

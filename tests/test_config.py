@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from fastserve.config import (
     MIB,
     OPTIONS,
     PREFIX,
+    QUIRKS,
     TRUSS_RUNTIME_KEYS,
     Config,
     check_environment,
@@ -34,6 +36,9 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "predict_concurrency": ({"1": 1, "4096": 4096}, ["0", "4097", "-1", "many"]),
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
+    "secrets_path": ({"/run/secrets": "/run/secrets", "a/b": str(Path.cwd() / "a/b")}, [" ", "a\0b"]),
+    "dynamic_config_path": ({"/tmp": "/tmp", "~": str(Path.home())}, [" ", "~nobody-of-that-name/x"]),
+    "manifest_root": ({"/mnt": "/mnt", ".": str(Path.cwd())}, [" "]),
     "max_content_bytes": ({"0": 0, "1k": 1024, "1024G": 1 << 40}, ["-1", "1025G", "1.5M", ""]),
     "max_request_line_bytes": ({"64": 64, "1M": MIB}, ["63", "1048577"]),
     "max_header_bytes": ({"128": 128, "16M": 16 * MIB}, ["127", "17M"]),
@@ -48,6 +53,12 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "streaming_read_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
     "on_stream_error": ({"abort": "abort", "END": "end"}, ["stop", " "]),
     "cancel_on_disconnect": ({"streams": "streams", "ALL": "all", "none": "none"}, ["queue", " "]),
+    "json": ({"fast": "fast", "Python": "python"}, ["orjson"]),
+    "typed_inputs": ({"all": "all", "pydantic": "pydantic"}, ["none"]),
+    "truss_quirks": (
+        {"exit-zero": ("exit-zero",), " lost-headers,UNAWAITED-load ": QUIRKS[:2], "all": QUIRKS, "none": ()},
+        ["exit-one", "exit-zero,", ",", "all,none"],
+    ),
     "log_level": ({"debug": "debug", "CRITICAL": "critical"}, ["loud", "warn"]),
     "log_format": ({"auto": "auto", "Text": "text", "json": "json"}, ["xml"]),
 }
@@ -60,6 +71,11 @@ def resolved(
     runtime: dict[str, object] | None = None,
 ) -> Config:
     return resolve(arguments or {}, environ or {}, runtime or {})
+
+
+def as_text(value: object) -> str:
+    """A value as it is said on the command line."""
+    return str(value) if value != () else "none"
 
 
 def other_than_default(name: str) -> tuple[str, Any]:
@@ -77,7 +93,7 @@ def test_every_option_is_in_the_table() -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_every_default_is_valid_under_its_own_parser(name: str) -> None:
     default = getattr(Config(), name)
-    for said in (default, str(default)):
+    for said in (default, as_text(default)):
         parsed = OPTIONS[name].parse(said)
         assert (parsed, type(parsed)) == (default, type(default))
 
@@ -142,8 +158,8 @@ def test_every_option_can_be_said_by_flag_and_by_variable_and_the_flag_wins(name
     default = getattr(Config(), name)
     variable = OPTIONS[name].variable
     assert getattr(resolved(environ={variable: said}), name) == value
-    assert getattr(resolved({name: str(default)}, {variable: said}), name) == default
-    assert getattr(resolved({name: said}, {variable: str(default)}), name) == value
+    assert getattr(resolved({name: as_text(default)}, {variable: said}), name) == default
+    assert getattr(resolved({name: said}, {variable: as_text(default)}), name) == value
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if OPTIONS[name].yaml])
@@ -153,8 +169,10 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(name: 
     _, value = other_than_default(name)
     default = getattr(Config(), name)
     assert getattr(resolved(runtime={key: value}), name) == value
-    assert getattr(resolved(environ={OPTIONS[name].variable: str(default)}, runtime={key: value}), name) == default
-    assert getattr(resolved({name: str(default)}, runtime={key: value}), name) == default
+    assert (
+        getattr(resolved(environ={OPTIONS[name].variable: as_text(default)}, runtime={key: value}), name) == default
+    )
+    assert getattr(resolved({name: as_text(default)}, runtime={key: value}), name) == default
     assert getattr(resolved(runtime={key: None}), name) == default
 
 

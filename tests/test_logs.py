@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import json
 import logging
+import logging.config
 import re
 import sys
 import traceback
@@ -14,6 +16,11 @@ from typing import Any
 import pytest
 
 from fastserve.logs import JsonFormatter, set_up_logs, trimmed
+from tests.support.logs import kept_logs
+
+
+class Answer(enum.Enum):
+    YES = 1
 
 
 class Screen(io.StringIO):
@@ -24,11 +31,8 @@ class Screen(io.StringIO):
 @pytest.fixture(autouse=True)
 def _root_logger(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("DISABLE_JSON_LOGGING", raising=False)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+    with kept_logs():
+        yield
 
 
 def logged(
@@ -70,6 +74,91 @@ def test_a_traceback_is_one_more_key_of_the_same_line(monkeypatch: pytest.Monkey
 
 def test_exc_info_without_an_exception_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "exc_info" not in json.loads(logged(monkeypatch, lambda log: log.error("x", exc_info=True)))
+
+
+def test_extra_fields_a_dict_and_a_stack_become_keys_as_by_truss(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(log: logging.Logger) -> None:
+        log.info("a", extra={"user": 1, "when": Answer.YES, "_private": 2})
+        log.info({"b": {"c": 2}, "levelname": "mine"})
+        log.info({})
+        log.info("d", stack_info=True)
+
+    lines = [json.loads(line) for line in logged(monkeypatch, write).splitlines()]
+    for line in lines:
+        assert line.pop("asctime")
+    assert lines[:3] == [
+        {"levelname": "INFO", "message": "a", "user": 1, "when": "Answer.YES"},
+        {"levelname": "mine", "message": "", "b": {"c": 2}},
+        {"levelname": "INFO", "message": ""},
+    ]
+    assert set(lines[3]) == {"levelname", "message", "stack_info"}
+    assert lines[3]["stack_info"].startswith("Stack (most recent call last):")
+
+
+# --- the server's own lines ---
+
+
+class BrokenHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise RuntimeError("a broken handler")
+
+
+def fail(*arguments: Any, **more: Any) -> Any:
+    raise RuntimeError("a broken factory or filter")
+
+
+def break_root() -> None:
+    logging.getLogger().handlers[:] = [BrokenHandler()]
+
+
+def break_own() -> None:
+    logging.getLogger("fastserve").handlers.append(BrokenHandler())
+
+
+def break_factory() -> None:
+    logging.setLogRecordFactory(fail)
+
+
+def disable_all() -> None:
+    logging.config.dictConfig({"version": 1})
+
+
+@pytest.mark.parametrize("harm", [break_root, break_own, break_factory, disable_all])
+def test_whatever_a_model_does_the_server_s_own_lines_come_out_and_never_raise(
+    monkeypatch: pytest.MonkeyPatch, harm: Callable[[], None]
+) -> None:
+    own = logging.getLogger("fastserve")
+
+    def write(log: logging.Logger) -> None:
+        harm()
+        own.info("%s here", "still")
+        assert not own.disabled
+
+    factory, disabled = logging.getLogRecordFactory(), {}
+    for name, logger in logging.root.manager.loggerDict.items():
+        if isinstance(logger, logging.Logger):
+            disabled[name] = logger.disabled
+    try:
+        line = json.loads(logged(monkeypatch, write))
+    finally:
+        logging.setLogRecordFactory(factory)
+        for name, was in disabled.items():
+            logging.getLogger(name).disabled = was
+    assert line["message"] == "still here"
+
+
+def test_a_filter_that_raises_costs_the_line_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = logging.getLogger("fastserve")
+
+    def write(log: logging.Logger) -> None:
+        own.addFilter(fail)
+        try:
+            own.info("lost")
+        finally:
+            own.removeFilter(fail)
+        own.info("kept")
+
+    assert json.loads(logged(monkeypatch, write))["message"] == "kept"
 
 
 def test_half_a_surrogate_pair_can_be_logged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ class MethodEndpoint:
         self.encode_carefully = encode_carefully
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.gathers = name == "predict"
+        self.loses_error_headers = "lost-headers" in config.truss_quirks
         self._loop = loop
         self._ends_cut_streams = config.on_stream_error == "end"
         # What the OpenAI-style methods yield is server-sent events, for which proxies and browsers look at the type.

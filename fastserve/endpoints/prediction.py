@@ -18,7 +18,8 @@ from fastserve.interface import asgi
 from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as UserRequest
 from fastserve.interface.responses import Response as UserResponse
-from fastserve.interface.responses import StreamingResponse, is_starlette_response
+from fastserve.interface.responses import StreamingResponse, is_http_error, is_starlette_response
+from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
 from fastserve.model.streams import Stream
@@ -83,14 +84,15 @@ class Prediction(Job):
         assert self.asked is not None
         return self.asked.as_type(request_type)
 
-    def encode(self, value: Any) -> Any:
+    def encode(self) -> Any:
         try:
-            return self._endpoint.encode_plain(value)
+            return self._endpoint.encode_plain(self.value)
         except TypeError:
-            return self._encode_otherwise(value)
+            return self._encode_otherwise()
 
-    def _encode_otherwise(self, value: Any) -> Any:
+    def _encode_otherwise(self) -> Any:
         """What is not plainly JSON: a response of the model's own, bytes, or JSON with unusual keys and numbers."""
+        value = self.value
         if isinstance(value, UserResponse):
             return whole(value)
         if isinstance(value, StreamingResponse):
@@ -132,13 +134,17 @@ class Prediction(Job):
             else:
                 self._send(value)
         else:
+            REQUEST_IDS.set(request.ids)  # this runs for many requests in one turn
             error, self.error = self.error, None  # its traceback holds the frames that hold this
+            if self._endpoint.loses_error_headers and is_http_error(error):
+                error.headers = None  # type: ignore[attr-defined]  # every HTTP error has them
             request.connection.send_response(request, failure(error, self._endpoint.directory))
 
     def _send(self, content: Any) -> None:
         if isinstance(content, Response):
             self.request.connection.send_response(self.request, content)
         elif content is not None:  # else it has been sent within the slot
+            REQUEST_IDS.set(self.request.ids)
             reply, response = content
             self._endpoint.runtime.run_task(reply.run(response))
 
@@ -146,6 +152,7 @@ class Prediction(Job):
         """Nobody is there to be told what went wrong; the log is."""
         error, self.error = self.error, None
         if error is not None and not isinstance(error, asyncio.CancelledError):
+            REQUEST_IDS.set(self.request.ids)
             log_failure(error, self._endpoint.directory)
 
     def on_chunks(self, stream: Stream) -> None:

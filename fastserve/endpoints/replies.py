@@ -12,6 +12,7 @@ from typing import Final
 from fastserve.endpoints.failures import MODEL_FAILED, failure, log_failure
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import ResultError, text_of
+from fastserve.logs import REQUEST_IDS
 from fastserve.messages import EVENT_STREAM, Request, Response
 from fastserve.model.streams import Stream
 
@@ -103,6 +104,7 @@ class StreamReply:
         self._head_timer.cancel()
         request = self._request
         connection = request.connection
+        REQUEST_IDS.set(request.ids)
         if error is None and self._left:
             error = ResultError(f"{self._left} bytes less than its Content-Length of {self._head.length}")
         if error is None:
@@ -133,6 +135,7 @@ class StreamReply:
         if stream.is_done:
             self._is_over = True
             if stream.error is not None:
+                REQUEST_IDS.set(self._request.ids)
                 log_failure(stream.error, self._directory, "Exception in a stream whose client has gone")
 
 

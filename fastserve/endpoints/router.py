@@ -5,6 +5,7 @@ Asked once for each header section that is parsed, not for each request. Built b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Final
 
@@ -18,6 +19,7 @@ Methods = dict[bytes, Finder]
 _MODELS: Final = b"/v1/models/"  # then any one segment: the name of the model is not looked at, as in Truss
 _PREDICT_SUFFIXES: Final = (b":predict", b":predict_binary")
 
+METRICS: Final = (b"/metrics", b"/metrics/")  # Truss redirects the first to the second
 LIVENESS: Final = (b"/", b"/livez", b"/healthz", b"/v2/health/live")
 READINESS: Final = (b"/ping", b"/health", b"/readyz", b"/ready", b"/v2/health/ready")
 PREDICT: Final = (b"/predict", b"/invocations")
@@ -30,21 +32,36 @@ OPENAI: Final = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Endpoints:
+    """What answers where.
+
+    openai: by the name of the model's method. health: the readiness that asks the model too.
+    """
+
+    predict: Finder
+    openai: Mapping[str, Finder]
+    liveness: Answer
+    readiness: Answer
+    health: Answer
+    metrics: Answer
+
+
 class Router:
     """The routes of one server: path to method to what finds the route of a head there."""
 
-    def __init__(self, predict: Finder, openai: Mapping[str, Finder], liveness: Answer, readiness: Answer) -> None:
-        """openai: by the name of the model's method."""
-        probe, alive = Route(readiness), Route(liveness)
-        self._readiness: Methods = dict.fromkeys((b"GET", b"HEAD"), lambda head: probe)
-        self._predict: Methods = {b"POST": predict}
-        # Truss: GET of a predict path is readiness too; its own command line waits on that.
-        self._of_predict_path: Methods = {**self._readiness, **self._predict}
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._readiness = _get(endpoints.readiness)
+        self._of_model_path = _get(endpoints.health)
+        self._predict: Methods = {b"POST": endpoints.predict}
+        # Truss: GET of a predict path is that of the model; its own command line waits on it.
+        self._of_predict_path: Methods = {**self._of_model_path, **self._predict}
         self._paths: dict[bytes, Methods] = {
-            **dict.fromkeys(LIVENESS, dict.fromkeys((b"GET", b"HEAD"), lambda head: alive)),
+            **dict.fromkeys(LIVENESS, _get(endpoints.liveness)),
             **dict.fromkeys(READINESS, self._readiness),
             **dict.fromkeys(PREDICT, self._predict),
-            **{OPENAI[name]: {b"POST": find} for name, find in openai.items()},
+            **{OPENAI[name]: {b"POST": find} for name, find in endpoints.openai.items()},
+            **dict.fromkeys(METRICS, _get(endpoints.metrics)),
         }
 
     def route(self, head: Head) -> Route:
@@ -69,7 +86,12 @@ class Router:
             return None
         if slash:
             return self._readiness if verb == b"loaded" else None
-        return self._of_predict_path if name.endswith(_PREDICT_SUFFIXES) else self._readiness
+        return self._of_predict_path if name.endswith(_PREDICT_SUFFIXES) else self._of_model_path
+
+
+def _get(answer: Answer) -> Methods:
+    route = Route(answer)
+    return dict.fromkeys((b"GET", b"HEAD"), lambda head: route)
 
 
 def _allow(methods: set[bytes]) -> bytes:

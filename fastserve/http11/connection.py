@@ -21,11 +21,19 @@ from fastserve.http11.content import (
     content_for,
 )
 from fastserve.http11.deadlines import TICK_S
-from fastserve.http11.encoder import CONTINUE, JOIN_BYTES, LAST_CHUNK, encode_chunks, encode_framing
+from fastserve.http11.encoder import (
+    CONTINUE,
+    JOIN_BYTES,
+    LAST_CHUNK,
+    encode_chunks,
+    encode_framing,
+    encode_request_id,
+)
 from fastserve.http11.flow import Flow
 from fastserve.http11.listener import Listener
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
+from fastserve.logs import REQUEST_IDS
 from fastserve.messages import CHUNKED, JSON, Addresses, Head, Request, Response, encode_fields, error_response
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
@@ -156,7 +164,10 @@ class Connection(asyncio.Protocol):
         if self._will_close or not request.head.is_plain or len(content) > JOIN_BYTES:
             self.send_response(request, Response((200, JSON), content))
             return
-        self._transport.write(b"%b%d\r\n\r\n%b" % (self._listener.encoder.ok_json, len(content), content))
+        self._transport.write(
+            b"%b%x\r\nContent-Length: %d\r\n\r\n%b"
+            % (self._listener.encoder.ok_json, request.number, len(content), content)
+        )
         self._request = request.work = None  # each holds the other: nothing is left to the garbage collector
         self._move_to(Phase.IDLE)
         if self._unread:
@@ -167,7 +178,7 @@ class Connection(asyncio.Protocol):
             return
         head = request.head
         for piece in self._listener.encoder.encode_response(
-            response, self._connection_field(head), is_head=head.method == b"HEAD"
+            response, encode_request_id(request) + self._connection_field(head), is_head=head.method == b"HEAD"
         ):
             self._transport.write(piece)
         self._end_exchange()
@@ -179,9 +190,9 @@ class Connection(asyncio.Protocol):
         if length is None and not self._is_chunked:
             self._will_close = True  # the close ends the content
         framing = encode_framing(length, is_chunked=self._is_chunked)
-        field = self._connection_field(request.head)
+        fields = framing + encode_request_id(request) + self._connection_field(request.head)
         self._move_to(Phase.SENDING)
-        self._transport.write(self._listener.encoder.encode_stream_head(response, framing + field))
+        self._transport.write(self._listener.encoder.encode_stream_head(response, fields))
 
     def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
         if request is not self._request:
@@ -401,11 +412,14 @@ class Connection(asyncio.Protocol):
 
     def _run(self, request: Request) -> None:
         self._request = request
+        number = request.number = self._listener.next_number()
+        head = request.head
+        REQUEST_IDS.set((head.request_id, head.chain_request_id, number))
         self._move_to(Phase.RUNNING)
         if self._peer_sent_eof and not self._unread:
             self._will_close = True
         try:
-            request.head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
+            head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
         except Exception:
             _logger.exception("a route failed; this is a bug of fastserve")
             self.send_response(request, error_response(500, "Internal Server Error"))

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
-from fastserve.messages import JSON, Response
+from fastserve.logs import PROCESS_ID, request_id
+from fastserve.messages import JSON, Request, Response
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -27,7 +28,7 @@ JOIN_BYTES: Final = 64 * 1024
 class Encoder:
     """Encodes responses; one for all connections, since only the second of the day varies.
 
-    ok_json: the head of a 200 with JSON content up to the value of Content-Length, its last field.
+    ok_json: the head of a 200 with JSON content up to the number in X-Request-ID, which Content-Length follows.
     """
 
     __slots__ = ("_date", "_heads", "_second", "ok_json")
@@ -45,7 +46,7 @@ class Encoder:
             self._second = int(now)
             self._date = b"Date: %b\r\n" % format_date(now)
             self._heads.clear()
-            self.ok_json = self._encode_head((200, JSON)) + b"Content-Length: "
+            self.ok_json = self._encode_head((200, JSON)) + b"X-Request-ID: %b-" % PROCESS_ID
 
     def encode_response(self, response: Response, connection: bytes, *, is_head: bool) -> list[bytes]:
         """The whole of `response` as one or two pieces.
@@ -92,6 +93,11 @@ def format_date(now: float) -> bytes:
     t = time.gmtime(now)
     date = f"{_DAYS[t.tm_wday]}, {t.tm_mday:02} {_MONTHS[t.tm_mon - 1]} {t.tm_year:04}"
     return f"{date} {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT".encode()
+
+
+def encode_request_id(request: Request) -> bytes:
+    """The X-Request-ID field line: the peer's own name for its request, or one that is ours."""
+    return b"X-Request-ID: %b\r\n" % request_id(request.head.request_id, request.number)
 
 
 def encode_framing(length: int | None, *, is_chunked: bool) -> bytes:

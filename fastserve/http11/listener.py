@@ -6,6 +6,7 @@ Knows connections by three calls. Made by `server.py`, which drains and aborts t
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -31,10 +32,21 @@ class Listener:
     """What all connections of one server share.
 
     route: finds what answers a head; called once for each head that is parsed.
+    next_number: the number of the next request.
     is_draining: the server is stopping: every response closes its connection.
     """
 
-    __slots__ = ("_emptied", "config", "connections", "deadlines", "encoder", "is_draining", "loop", "route")
+    __slots__ = (
+        "_emptied",
+        "config",
+        "connections",
+        "deadlines",
+        "encoder",
+        "is_draining",
+        "loop",
+        "next_number",
+        "route",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, route: Callable[[Head], Route]) -> None:
         self.loop = loop
@@ -43,6 +55,7 @@ class Listener:
         self.encoder = Encoder()
         self.connections: set[OpenConnection] = set()
         self.deadlines = Deadlines(loop.time(), self.connections)
+        self.next_number: Callable[[], int] = itertools.count(1).__next__
         self.is_draining = False
         self._emptied: asyncio.Future[None] | None = None
 

@@ -1,29 +1,22 @@
 """What a model's `__init__` may ask for: config, data_dir, secrets, environment, lazy_data_resolver.
 
-Truss's objects, made of what its platform mounts and sets. Called by `loader.py`.
+Truss's objects, made of what its platform mounts and sets; where that is, `config.py` says. Called by `loader.py`.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from fastserve.config import Config
 from fastserve.errors import ModelDefinitionError, SetupError
 from fastserve.model.directory import ModelDirectory
+from fastserve.model.environment import read_environment
 
-# Where Truss's platform mounts these; TRUSS_SECRET_<name> is Truss's own name too.
-SECRETS_PATH: Final = Path("/secrets")
-SECRET_PREFIX: Final = "TRUSS_SECRET_"
-DYNAMIC_CONFIG_PATH: Final = Path("/etc/b10_dynamic_config")
-MANIFEST_PATHS: Final = (
-    Path("/bptr/bptr-manifest"),
-    Path("/bptr/bptr-manifest.json"),
-    Path("/static-bptr/static-bptr-manifest.json"),
-)
+SECRET_PREFIX: Final = "TRUSS_SECRET_"  # Truss's name
 
 
 class SecretNotFound(Exception):  # noqa: N818 - Truss's name
@@ -36,15 +29,17 @@ class Secrets(Mapping[str, str]):
     Raises SecretNotFound where another mapping would raise KeyError or return a default; cannot be iterated.
     """
 
-    def __init__(self, named: Mapping[str, str | None]) -> None:
+    def __init__(self, named: Mapping[str, str | None], path: Path) -> None:
+        """named: `secrets` of config.yaml. path: the directory with a file for each."""
         self._named = named
+        self._path = path
 
     def __getitem__(self, name: str) -> str:
         if name not in self._named:
             raise SecretNotFound(f"Secret {name!r} is not in the config: name it under `secrets` in config.yaml.")
         value = self._named[name]
         value = os.environ.get(SECRET_PREFIX + name, value)
-        file = SECRETS_PATH / name
+        file = self._path / name
         if file.is_file():
             value = file.read_text()
         if not value:
@@ -72,17 +67,17 @@ class LazyDataResolver:
         """Nothing is left to collect."""
 
 
-def make_arguments(directory: ModelDirectory, model_class: type) -> dict[str, Any]:
+def make_arguments(directory: ModelDirectory, model_class: type, config: Config) -> dict[str, Any]:
     """The keyword arguments for `model_class`: those of the five that it names, or all if it takes `**kwargs`.
 
-    Raises ModelDefinitionError if it requires any other.
+    Raises ModelDefinitionError if it requires any other, SetupError for an environment that is not JSON.
     """
     offered: dict[str, Callable[[], Any]] = {
         "config": lambda: directory.config,
         "data_dir": lambda: _make_data_dir(directory),
-        "secrets": lambda: Secrets(directory.config["secrets"]),
+        "secrets": lambda: Secrets(directory.config["secrets"], Path(config.secrets_path)),
         "lazy_data_resolver": LazyDataResolver,
-        "environment": read_environment,
+        "environment": lambda: read_environment(Path(config.dynamic_config_path)),
     }
     asked = _parameters(model_class)
     for parameter in asked:
@@ -112,23 +107,3 @@ def _make_data_dir(directory: ModelDirectory) -> Path:
     except OSError as error:
         raise SetupError(f"{directory.where('data_dir')}: cannot be made: {error}") from None
     return data_dir
-
-
-def read_environment() -> Any:
-    """What the platform says of the environment this model is deployed in: JSON, or None without any."""
-    file = DYNAMIC_CONFIG_PATH / "environment"
-    try:
-        text = file.read_text()
-    except OSError:
-        return None
-    try:
-        return json.loads(text) if text.strip() else None
-    except ValueError as error:
-        raise SetupError(f"{file}: not JSON: {error}") from None
-
-
-def check_no_manifest() -> None:
-    """Refuse a manifest of weights that Truss's platform would download: nothing here would fetch them."""
-    for path in MANIFEST_PATHS:
-        if path.exists():
-            raise SetupError(f"{path}: weights of this manifest cannot be downloaded here; remove it, or bring them")

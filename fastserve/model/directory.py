@@ -142,7 +142,7 @@ def read_directory(path: Path) -> ModelDirectory:
 
 
 def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
-    """The mapping in `file`, and the line of each key of its first two levels."""
+    """The mapping in `file`, and the line of each key of its first three levels."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -194,7 +194,7 @@ def _lines_of(node: Any, file: Path) -> dict[tuple[str, ...], int]:
             if path in lines:
                 _logger.warning("%s:%d: %s stands there twice; the last one counts", file, line, ".".join(path))
             lines[path] = line
-            if not outer and isinstance(value, yaml.MappingNode):
+            if len(outer) < 2 and isinstance(value, yaml.MappingNode):
                 add(path, value)
 
     add((), node)
@@ -225,20 +225,29 @@ def _check(directory: ModelDirectory, said: Mapping[str, Any]) -> None:
         if not isinstance(value, kind):
             raise SetupError(f"{directory.where(key)} takes {takes}, not {value!r}")
     config, runtime = directory.config, directory.config["runtime"]
-    if config["docker_server"] is not None:
-        raise SetupError(
-            f"{directory.where('docker_server')}: a server image of its own cannot be run here; "
-            "give a directory with a Model class and leave docker_server out"
-        )
     if runtime.get("num_workers", 1) != 1:
         raise SetupError(
             f"{directory.where('runtime', 'num_workers')} takes only 1; "
             "set runtime.predict_concurrency for predicts that may run at once"
         )
+    for name, value in config["secrets"].items():
+        if not isinstance(name, str) or not isinstance(value, (str, type(None))):  # the value itself is never shown
+            where = directory.where("secrets", str(name))
+            raise SetupError(f"{where} takes a text, in quotes if it looks like something else, or null")
+    _settle_transport(runtime)
     config["environment_variables"] = {
         str(name): _as_variable(directory, str(name), value)
         for name, value in config["environment_variables"].items()
     }
+
+
+def _settle_transport(runtime: dict[str, Any]) -> None:
+    """The old and the new word for a WebSocket model say the same, as in Truss's own defaults."""
+    if runtime["is_websocket_endpoint"] is True:
+        runtime["transport"] = {**runtime["transport"], "kind": "websocket"}
+    if isinstance(runtime["transport"], dict) and runtime["transport"].get("kind") == "websocket":
+        runtime["is_websocket_endpoint"] = True
+        runtime["transport"] = {"ping_interval_seconds": None, "ping_timeout_seconds": None, **runtime["transport"]}
 
 
 def _as_variable(directory: ModelDirectory, name: str, value: object) -> str:

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from fastserve.config import did_you_mean
+from fastserve.config import Config, did_you_mean
 from fastserve.errors import ModelDefinitionError, SetupError
-from fastserve.model.arguments import check_no_manifest, make_arguments
+from fastserve.model.arguments import make_arguments
 from fastserve.model.directory import ModelDirectory
 
 _logger: Final = logging.getLogger("fastserve")
@@ -49,14 +49,13 @@ def prepare_process(directory: ModelDirectory) -> None:
         sys.path.append(str(package_dir))
 
 
-def make_model(directory: ModelDirectory) -> Any:
+def make_model(directory: ModelDirectory, config: Config) -> Any:
     """Import the model's module and make an object of its class.
 
     Raises SetupError if file or class are missing, else whatever the user's code raises.
     """
-    check_no_manifest()
     model_class = _find_class(directory, _import_module(directory))
-    return model_class(**make_arguments(directory, model_class))
+    return model_class(**make_arguments(directory, model_class, config))
 
 
 def find_load(model: Any) -> Callable[[], Any] | None:

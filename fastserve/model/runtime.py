@@ -7,18 +7,24 @@ Counts what is in flight; owns the worker threads. Which step runs where is laid
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any, Final
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_of
 from fastserve.model.contract import OPENAI_METHODS, Contract, Kind, Method, read_contract
 from fastserve.model.directory import ModelDirectory
+from fastserve.model.environment import EnvironmentWatch, log_setting_up
+from fastserve.model.exposition import ModelMetrics
+from fastserve.model.health import HealthCheck
+from fastserve.model.hooks import Hooks, check_hooks
 from fastserve.model.loader import find_load, is_async, make_model
 from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
@@ -32,6 +38,10 @@ _logger: Final = logging.getLogger("fastserve")
 SIDE_THREADS: Final = 40
 # Coroutine slots may be thousands; the threads that iterate the generators they return need not be.
 MAX_STREAM_THREADS: Final = 40
+# For `is_healthy` and `setup_environment`: the few probes that one platform makes at a time.
+HOOK_THREADS: Final = 4
+# Scrapes come one at a time, from one Prometheus.
+SCRAPE_THREADS: Final = 1
 # Truss: `load` is tried once more, after a second; its variable sets how often.
 LOAD_RETRIES_VARIABLE: Final = "NUM_LOAD_RETRIES_TRUSS"
 LOAD_RETRIES: Final = 1
@@ -83,15 +93,24 @@ class Runtime:
 
     predict, openai: the ways in, there from the start and open once the model is loaded.
     in_flight: jobs submitted and tasks begun that are not over, those included whose client has gone.
+    health: set by `load`; None for a model without `is_healthy`.
+    environment: set by `load`, and to be run once the server is ready; None for a model without `setup_environment`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config) -> None:
         self._directory = directory
+        self._config = config
         self._slot_count = config.predict_concurrency
         budget = StreamBudget(config.stream_buffer_bytes, config.stream_buffers_bytes)
         self._hall = Hall(loop, budget, self._finish)
         self._predict_workers = Workers("fastserve-predict", loop)
         self._side_workers = Workers("fastserve-side", loop)
+        completions = self._hall.completions
+        self._hooks = Hooks("fastserve-hook", HOOK_THREADS, loop, completions, str(directory.path))
+        self._scrapes = Hooks("fastserve-scrape", SCRAPE_THREADS, loop, completions, str(directory.path))
+        self._metrics = ModelMetrics()
+        self.health: HealthCheck | None = None
+        self.environment: EnvironmentWatch | None = None
         self.contract: Contract  # set by load
         self.predict = Entry(self)
         self.openai = {name: Entry(self) for name in OPENAI_METHODS}
@@ -100,16 +119,24 @@ class Runtime:
         self._idle: asyncio.Future[None] | None = None  # awaited by wait_idle
 
     async def load(self) -> None:
-        """Import the model, make it, call its `load`; it can be submitted to afterwards.
+        """Import the model, make it, tell it its environment, call its `load`; it can be submitted to afterwards.
 
         `__init__`, a sync `load` and, with one slot, every sync predict run on the same thread: torch keeps grad
         mode, device and stream per thread, and what `load` set must still be set in `predict`.
         Raises SetupError, ModelDefinitionError, or LoadError whose cause is what user code raised.
         """
         self._predict_workers.start(1)
-        self._model = model = await self._on_predict_thread(lambda: make_model(self._directory))
+        self._model = model = await self._on_predict_thread(lambda: make_model(self._directory, self._config))
+        await self._on_predict_thread(self._metrics.strip)
         self.contract = contract = await self._on_predict_thread(lambda: read_contract(model))
+        check_hooks(contract)
+        if contract.setup_environment is not None:
+            path = Path(self._config.dynamic_config_path)
+            self.environment = EnvironmentWatch(path, contract.setup_environment, self._hooks)
+            await self._tell_environment(contract.setup_environment, self.environment)
         await self._load_with_retries(find_load(model))
+        if contract.is_healthy is not None:
+            self.health = HealthCheck(contract.is_healthy, self._hooks)
         self._lay_out(contract)
 
     def run_task(self, work: Coroutine[Any, Any, None]) -> None:
@@ -130,8 +157,20 @@ class Runtime:
 
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
-        has_ended = [self._predict_workers.stop(), self._side_workers.stop()]
+        has_ended = [
+            self._predict_workers.stop(),
+            self._side_workers.stop(),
+            self._hooks.stop(),
+            self._scrapes.stop(),
+        ]
         return all(has_ended)
+
+    async def scrape(self, accept: str, names: Sequence[str]) -> tuple[tuple[bytes, str], BaseException | None]:
+        """What the model registers with prometheus_client (ModelMetrics.expose), or what its collectors raise.
+
+        From the start on, not only after `load`. Raises only CancelledError.
+        """
+        return await self._scrapes.on_thread(lambda: self._metrics.expose(accept, names))
 
     async def wait_idle(self) -> None:
         """Until nothing is in flight."""
@@ -167,12 +206,7 @@ class Runtime:
             _logger.info("Executing model.load()...")
             began = time.monotonic()
             try:
-                if is_async(load):
-                    await self._finish_on_loop(load())
-                else:
-                    returned = await self._on_predict_thread(load)
-                    if inspect.isawaitable(returned):  # a plain function around a coroutine
-                        await self._finish_on_loop(returned)
+                await self._call_at_start(load)
             except LoadError:
                 tries_left -= 1
                 if not tries_left:
@@ -182,6 +216,25 @@ class Runtime:
             else:
                 _logger.info("Completed model.load() execution in %d ms", (time.monotonic() - began) * 1000)
                 return
+
+    async def _tell_environment(self, method: Method, watch: EnvironmentWatch) -> None:
+        """Call `setup_environment` if there is an environment. Raises LoadError or SetupError."""
+        first = await self._on_predict_thread(watch.first)
+        if first is not None:
+            log_setting_up(*first)
+            await self._call_at_start(functools.partial(method.call, *first))
+
+    async def _call_at_start(self, function: Callable[[], Any]) -> None:
+        """On the thread of `load`, or on the loop if it is async. Raises LoadError."""
+        if is_async(function) and "unawaited-load" in self._config.truss_quirks:
+            function().close()
+            _logger.warning("an `async def` is not awaited at start: that is Truss's unawaited-load")
+        elif is_async(function):
+            await self._finish_on_loop(function())
+        else:
+            returned = await self._on_predict_thread(function)
+            if inspect.isawaitable(returned):  # a plain function around a coroutine
+                await self._finish_on_loop(returned)
 
     async def _finish_on_loop(self, loading: Awaitable[Any]) -> None:
         task = asyncio.create_task(as_pair(loading))

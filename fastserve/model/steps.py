@@ -50,9 +50,10 @@ class Job:
         """The request, as an object of the class that a method has annotated. From any thread."""
         raise NotImplementedError
 
-    def encode(self, value: Any) -> Any:
+    def encode(self) -> Any:
         """What becomes of the result, on the thread that made it: a CUDA tensor, say, must be read there.
 
+        `value` is the result, and no one else here refers to it.
         Returns content (bytes, as a rule), or a generator whose output is the content, or an awaitable that sends the
         content itself: the last two are run to their end as part of the step, within its slot.
         """
@@ -187,7 +188,8 @@ class Step:
         if type(generator) is AsyncGeneratorType:  # its place is the loop; this thread, and so the slot, is held
             return self._await_on_thread(self._stream_on_loop(job, generator))
         if job.wants_whole():
-            return job.encode(gather(generator, self._is_unwanted(job)))
+            job.value = gather(generator, self._is_unwanted(job))
+            return job.encode()
         produce(hall.open_stream(job, on_loop=False, stops_unread=self._may_stop()), generator)
         return None
 
@@ -199,7 +201,8 @@ class Step:
             run = functools.partial(context.run, self._stream_on_thread, job, generator)
             return await self._workers.call(run, hall.completions)
         if job.wants_whole():
-            return job.encode(await gather_on_loop(generator, self._is_unwanted(job)))
+            job.value = await gather_on_loop(generator, self._is_unwanted(job))
+            return job.encode()
         await produce_on_loop(hall.open_stream(job, on_loop=True, stops_unread=self._may_stop()), generator)
         return None
 
@@ -221,18 +224,17 @@ class ThreadStep(Step):
         try:
             if not job.is_cancelled:
                 if self._request_type is None:
-                    value = context.run(self._call, job.value)
+                    job.value = context.run(self._call, job.value)
                 else:
-                    value = context.run(self._call, job.value, job.request_as(self._request_type))
+                    job.value = context.run(self._call, job.value, job.request_as(self._request_type))
                 if following is not None:
-                    self._check_handed_on(value)
-                    job.value = value
+                    self._check_handed_on(job.value)
                     following.forward(job)
                     return
-                if type(value) in _GENERATORS:
-                    job.value = context.run(self._stream_on_thread, job, value)
+                if type(job.value) in _GENERATORS:
+                    job.value = context.run(self._stream_on_thread, job, job.value)
                 else:
-                    content = job.value = job.encode(value)
+                    content = job.value = job.encode()
                     if type(content) is not bytes:
                         job.value = context.run(self._finish_on_thread, job, content)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; endpoints/failures.py answers it
@@ -269,19 +271,17 @@ class LoopStep(Step):
             try:
                 if not job.is_cancelled:
                     if self._request_type is None:
-                        value = self._call(job.value)
+                        called = self._call(job.value)
                     else:
                         job.is_shielded = True
-                        value = self._call(job.value, job.request_as(self._request_type))
-                    if self._is_awaited:
-                        value = await value
+                        called = self._call(job.value, job.request_as(self._request_type))
+                    job.value = await called if self._is_awaited else called
                     if following is not None:
-                        self._check_handed_on(value)
-                        job.value = value
-                    elif type(value) in _GENERATORS:
-                        job.value = await self._stream_on_loop(job, value)
+                        self._check_handed_on(job.value)
+                    elif type(job.value) in _GENERATORS:
+                        job.value = await self._stream_on_loop(job, job.value)
                     else:
-                        content = job.value = job.encode(value)
+                        content = job.value = job.encode()
                         if type(content) is not bytes:
                             job.value = await self._finish_on_loop(job, content)
             finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from fastserve.endpoints.router import OPENAI, Router
+from fastserve.endpoints.router import OPENAI, Endpoints, Router
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.responder import RecordingResponder
 
@@ -13,8 +15,19 @@ READINESS_ANSWERS: list[Request] = []
 
 
 def make_router() -> Router:
-    openai = {name: lambda head: PREDICT for name in OPENAI}
-    return Router(lambda head: PREDICT, openai, lambda r: answer(r, "alive"), lambda r: answer(r, "ready"))
+    def answers(text: str) -> Callable[[Request], None]:
+        return lambda request: answer(request, text)
+
+    return Router(
+        Endpoints(
+            predict=lambda head: PREDICT,
+            openai={name: lambda head: PREDICT for name in OPENAI},
+            liveness=answers("alive"),
+            readiness=answers("ready"),
+            health=answers("well"),
+            metrics=answers("metrics"),
+        )
+    )
 
 
 def answer(request: Request, text: str) -> None:
@@ -48,16 +61,32 @@ def test_liveness(method: str, path: str) -> None:
         "/readyz",
         "/ready",
         "/v2/health/ready",
-        "/v1/models/model",
-        "/v1/models/any-name",
         "/v1/models/any/loaded",
-        "/v1/models/model:predict",
     ],
 )
-def test_readiness(path: str) -> None:
-    _, response = ask("GET", path)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_readiness(method: str, path: str) -> None:
+    _, response = ask(method, path)
     assert response is not None
     assert response.content == b"ready"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/model", "/v1/models/any-name", "/v1/models/model:predict", "/v1/models/m:predict_binary"]
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_model_s_own_path_asks_the_model_too(method: str, path: str) -> None:
+    _, response = ask(method, path)
+    assert response is not None
+    assert response.content == b"well"
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_metrics(method: str, path: str) -> None:
+    _, response = ask(method, path)
+    assert response is not None
+    assert response.content == b"metrics"
 
 
 @pytest.mark.parametrize(
@@ -95,6 +124,7 @@ def test_nothing_else_is_found(path: str) -> None:
         ("GET", "/predict", b"OPTIONS, POST"),
         ("HEAD", "/predict", b"OPTIONS, POST"),
         ("POST", "/livez", b"GET, HEAD, OPTIONS"),
+        ("POST", "/metrics", b"GET, HEAD, OPTIONS"),
         ("DELETE", "/v1/models/model", b"GET, HEAD, OPTIONS"),
         ("PUT", "/v1/models/model:predict", b"GET, HEAD, OPTIONS, POST"),
         ("TRACE", "/", b"GET, HEAD, OPTIONS"),

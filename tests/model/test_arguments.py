@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from fastserve.config import Config
 from fastserve.errors import ModelDefinitionError, SetupError
-from fastserve.model import arguments
-from fastserve.model.arguments import LazyDataResolver, SecretNotFound, Secrets, make_arguments
+from fastserve.model.arguments import LazyDataResolver, SecretNotFound, Secrets
+from fastserve.model.arguments import make_arguments as make_with
 from fastserve.model.directory import ModelDirectory, read_directory
 
 ALL = {"config", "data_dir", "secrets", "lazy_data_resolver", "environment"}
@@ -20,11 +21,8 @@ ALL = {"config", "data_dir", "secrets", "lazy_data_resolver", "environment"}
 
 @pytest.fixture(autouse=True)
 def _mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The working directory is the model's; the platform's mounts are `secrets`, `dynamic` and `manifest` in it."""
+    """The working directory is the model's; the platform's mounts are `secrets` and `dynamic` in it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(arguments, "SECRETS_PATH", tmp_path / "secrets")
-    monkeypatch.setattr(arguments, "DYNAMIC_CONFIG_PATH", tmp_path / "dynamic")
-    monkeypatch.setattr(arguments, "MANIFEST_PATHS", (tmp_path / "manifest",))
     for name in list(os.environ):
         if name.startswith("TRUSS_SECRET_"):
             monkeypatch.delenv(name)
@@ -36,6 +34,11 @@ def _mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def directory(config: str = "") -> ModelDirectory:
     Path("config.yaml").write_text(config)
     return read_directory(Path.cwd())
+
+
+def make_arguments(directory: ModelDirectory, model_class: type) -> dict[str, Any]:
+    config = Config(secrets_path=str(Path.cwd() / "secrets"), dynamic_config_path=str(Path.cwd() / "dynamic"))
+    return make_with(directory, model_class, config)
 
 
 class Five:
@@ -145,13 +148,13 @@ def test_a_secret_that_the_config_does_not_name_is_not_found_wherever_it_is(monk
     monkeypatch.setenv("TRUSS_SECRET_other", "x")
     Path("secrets/other").write_text("x")
     with pytest.raises(SecretNotFound, match=r"'other' is not in the config: name it under `secrets`"):
-        Secrets({"token": "x"})["other"]
+        Secrets({"token": "x"}, Path.cwd() / "secrets")["other"]
 
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_secret_without_a_value_is_not_found_and_told_where_it_was_sought(value: str | None) -> None:
     with pytest.raises(SecretNotFound) as missing:
-        Secrets({"token": value})["token"]
+        Secrets({"token": value}, Path.cwd() / "secrets")["token"]
     for word in ("'token'", str(Path.cwd() / "secrets" / "token"), "TRUSS_SECRET_token", "config.yaml"):
         assert word in str(missing.value)
 
@@ -159,11 +162,11 @@ def test_a_secret_without_a_value_is_not_found_and_told_where_it_was_sought(valu
 def test_an_empty_file_leaves_a_secret_without_a_value() -> None:
     Path("secrets/token").touch()
     with pytest.raises(SecretNotFound):
-        Secrets({"token": "from-config"})["token"]
+        Secrets({"token": "from-config"}, Path.cwd() / "secrets")["token"]
 
 
 def test_get_and_in_raise_instead_of_defaulting() -> None:
-    secrets = Secrets({"token": None})
+    secrets = Secrets({"token": None}, Path.cwd() / "secrets")
     for name in ("token", "other"):
         with pytest.raises(SecretNotFound):
             secrets.get(name, "default")
@@ -173,7 +176,7 @@ def test_get_and_in_raise_instead_of_defaulting() -> None:
 
 
 def test_secrets_can_be_counted_but_not_iterated() -> None:
-    secrets = Secrets({"a": None, "b": "x"})
+    secrets = Secrets({"a": None, "b": "x"}, Path.cwd() / "secrets")
     assert len(secrets) == 2
     with pytest.raises(NotImplementedError):
         list(secrets)
@@ -233,10 +236,3 @@ def test_the_lazy_data_resolver_has_nothing_to_download() -> None:
     assert resolver.block_until_download_complete() == ""
     assert resolver.block_until_download_complete(log_stats=False, issue_collect=False) == ""
     resolver.raise_if_not_collected()
-
-
-def test_a_manifest_of_weights_is_refused_since_nothing_would_fetch_them() -> None:
-    arguments.check_no_manifest()
-    Path("manifest").touch()
-    with pytest.raises(SetupError, match=r"manifest: weights .* cannot be downloaded"):
-        arguments.check_no_manifest()

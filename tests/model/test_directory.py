@@ -191,11 +191,6 @@ def test_what_cannot_be_an_environment_variable_is_refused(tmp_path: Path, varia
         read(tmp_path, f"environment_variables: {{{variable}}}")
 
 
-def test_a_docker_server_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"config\.yaml:2: docker_server: .*leave docker_server out"):
-        read(tmp_path, "model_name: x\ndocker_server: {start_command: serve}\n")
-
-
 @pytest.mark.parametrize("value", ["2", "0", "many"])
 def test_more_than_one_worker_process_is_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(SetupError, match=r"config\.yaml:2: runtime\.num_workers takes only 1"):
@@ -237,3 +232,37 @@ def test_nesting_that_would_overflow_the_stack_is_refused(tmp_path: Path) -> Non
 def test_a_name_that_no_directory_can_have_is_told(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="cannot be read"):
         read_directory(tmp_path / ("x" * 5000))
+
+
+@pytest.mark.parametrize(
+    "config, transport",
+    [
+        ("", {"kind": "http"}),
+        ("runtime: {transport: {kind: grpc}}", {"kind": "grpc"}),
+        (
+            "runtime: {is_websocket_endpoint: true}",
+            {"kind": "websocket", "ping_interval_seconds": None, "ping_timeout_seconds": None},
+        ),
+        (
+            "runtime: {transport: {kind: websocket, ping_interval_seconds: 3}}",
+            {"kind": "websocket", "ping_interval_seconds": 3, "ping_timeout_seconds": None},
+        ),
+        ("runtime: {transport: http}", "http"),
+    ],
+)
+def test_a_model_sees_the_transport_as_truss_fills_it_in(tmp_path: Path, config: str, transport: object) -> None:
+    runtime = read(tmp_path, config).config["runtime"]
+    assert runtime["transport"] == transport
+    assert runtime["is_websocket_endpoint"] is ("websocket" in config)
+
+
+@pytest.mark.parametrize("said", ["pin: 90817263", "90817263: x", "pin: true", "pin: [90817263]"])
+def test_a_secret_that_is_no_text_is_refused_as_by_truss_and_not_shown(tmp_path: Path, said: str) -> None:
+    name, _, value = said.partition(": ")
+    with pytest.raises(SetupError, match=rf"config\.yaml:2: secrets\.{name} takes a text, .* or null$") as refused:
+        read(tmp_path, f"secrets:\n  {said}\n")
+    assert value == "x" or value not in str(refused.value)
+
+
+def test_secrets_may_be_texts_or_null(tmp_path: Path) -> None:
+    assert read(tmp_path, "secrets: {a: '1', b: null}").config["secrets"] == {"a": "1", "b": None}

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from fastserve.config import Config
 from fastserve.errors import SetupError
 from fastserve.logs import trimmed
-from fastserve.model import arguments
 from fastserve.model.directory import ModelDirectory, read_directory
 from fastserve.model.loader import find_load, is_async, make_model, prepare_process
 
@@ -55,7 +55,7 @@ def write(root: Path, files: dict[str, str]) -> ModelDirectory:
 def make(root: Path, files: dict[str, str]) -> Any:
     directory = write(root, files)
     prepare_process(directory)
-    return make_model(directory)
+    return make_model(directory, Config())
 
 
 # --- the process ---
@@ -133,7 +133,7 @@ def test_the_model_is_made_with_what_its_init_asks_for(tmp_path: Path) -> None:
     source = "class Model:\n    def __init__(self, config, data_dir):\n        self.given = config, data_dir\n"
     directory = write(tmp_path, {"model/model.py": source})
     prepare_process(directory)
-    assert make_model(directory).given == (directory.config, Path("data"))
+    assert make_model(directory, Config()).given == (directory.config, Path("data"))
 
 
 def test_the_module_is_a_submodule_of_its_directory(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_traceback_of_user_code_is_told_by_the_directory_s_path_however_it_was
     directory = read_directory(tmp_path / given)
     prepare_process(directory)
     with pytest.raises(ZeroDivisionError) as raised:
-        make_model(directory)
+        make_model(directory, Config())
     assert trimmed(raised.value, str(directory.path)).__traceback__ is not None
 
 
@@ -290,14 +290,6 @@ def test_what_is_missing_is_named_with_what_to_do(tmp_path: Path, files: dict[st
         make(tmp_path, files)
     for word in words:
         assert word in str(refused.value)
-
-
-def test_a_manifest_of_weights_is_refused_before_the_model_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(arguments, "MANIFEST_PATHS", (tmp_path,))
-    with pytest.raises(SetupError, match="manifest"):
-        make(tmp_path, {"model/model.py": "1 / 0\n"})
 
 
 # --- load ---

@@ -108,8 +108,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         encode: Callable[[Any], Any] = lambda value: value,
         **settings: Any,
     ) -> T:
-        monkeypatch.setattr(Asked, "encode", lambda job, value: encode(value))
-        monkeypatch.setattr(runtime_module, "make_model", lambda directory: model())
+        monkeypatch.setattr(Asked, "encode", lambda job: encode(job.value))
+        monkeypatch.setattr(runtime_module, "make_model", lambda *_: model())
         before = set(threading.enumerate())
         loop = uvloop.new_event_loop()
         directory = ModelDirectory(Path("/nowhere"), {}, {})
@@ -1207,7 +1207,7 @@ def test_a_load_that_the_server_cancels_is_cancelled(
 
     async def scenario(runtime: Runtime) -> None:
         """Load a second time, and leave it."""
-        monkeypatch.setattr(runtime_module, "make_model", lambda directory: slow())
+        monkeypatch.setattr(runtime_module, "make_model", lambda *_: slow())
         loading = asyncio.ensure_future(runtime.load())
         await until(begun.is_set)
         loading.cancel()
