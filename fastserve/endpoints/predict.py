@@ -54,16 +54,27 @@ class MethodEndpoint:
         self._entry = entry
         self._submit = entry.submit
         self._route = Route(self.answer)
+        self._early_route = Route(self._answer_early)
         self._missing = truss_error(404, FROM_CLIENT, f"`{name}` must only be called if model has it.")
         self._decode: Callable[[bytes], Any] = decode_json
 
     def route(self, head: Head) -> Route:
         """The route of requests with this head; its Content-Type is looked at here, once."""
+        if not self._lifecycle.is_loaded:
+            return self._early_route
         refused = check_content_type(head.fields.get(b"content-type", JSON))
-        if refused is None:
+        if refused is None or not self._entry.reads_content:
             return self._route
         response = refusal(refused)
         return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
+
+    def _answer_early(self, request: Request) -> None:
+        """The head came before it was known what the model takes, and may be repeated when it is."""
+        if self._lifecycle.is_loaded:
+            request.head.route = self.route(request.head)
+            request.head.route.answer(request)
+        else:
+            request.connection.send_response(request, NOT_READY)
 
     def answer(self, request: Request) -> None:
         """Have the model run; the response follows when it is there."""
@@ -75,7 +86,7 @@ class MethodEndpoint:
             request.connection.send_response(request, self._missing)
             return
         try:
-            payload = self._decode(request.content)
+            payload = self._decode(request.content) if entry.reads_content else None
         except RequestError as error:
             request.connection.send_response(request, refusal(error))
             return

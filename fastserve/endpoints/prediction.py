@@ -34,13 +34,14 @@ class Asked:
     disconnection: told when the client leaves.
     """
 
-    __slots__ = ("_addresses", "_content", "_head", "_made", "disconnection")
+    __slots__ = ("_addresses", "_content", "_head", "_made", "_scope", "disconnection")
 
     def __init__(self, request: Request) -> None:
         self._head = request.head
         self._content = request.content
         self._addresses: Addresses = request.connection.addresses(request)
         self._made: dict[type, Any] = {}  # one object for all methods: what one puts into `state` the next finds
+        self._scope: asgi.Scope | None = None  # and one for all of starlette's, which may be of different classes
         self.disconnection = Disconnection()
 
     def as_type(self, request_type: type) -> Any:
@@ -53,9 +54,10 @@ class Asked:
     def _make(self, request_type: type) -> Any:
         if issubclass(request_type, UserRequest):
             return request_type(self._head, self._content, self._addresses.client, self.disconnection)
-        state = {"watch_disconnect": self.disconnection.watch}
-        scope = asgi.make_scope(self._head, self._addresses, state)
-        return asgi.make_request(request_type, scope, asgi.make_receive(self.disconnection), self._content)
+        if self._scope is None:
+            state = {"watch_disconnect": self.disconnection.watch}
+            self._scope = asgi.make_scope(self._head, self._addresses, state)
+        return asgi.make_request(request_type, self._scope, asgi.make_receive(self.disconnection), self._content)
 
 
 class Prediction(Job):

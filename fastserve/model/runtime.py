@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_of
-from fastserve.model.contract import OPENAI_METHODS, Contract, Kind, Method, read_contract
+from fastserve.model.contract import OPENAI_METHODS, Contract, Kind, Method, Takes, read_contract
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.environment import EnvironmentWatch, log_setting_up
 from fastserve.model.exposition import ModelMetrics
@@ -54,9 +54,10 @@ class Entry:
     """One way into the model: a method that requests call, and those before and after it.
 
     exists: the model has this method. takes_request: one of them wants the request.
+    reads_content: the first method takes what the content holds; if not, the content may be anything.
     """
 
-    __slots__ = ("_needs_context", "_runtime", "_start", "exists", "first", "last", "takes_request")
+    __slots__ = ("_needs_context", "_runtime", "_start", "exists", "first", "last", "reads_content", "takes_request")
 
     _start: Callable[[Job], None]  # the first step's
     first: Method  # given what the request brings
@@ -66,6 +67,7 @@ class Entry:
         self._runtime = runtime
         self.exists = False
         self.takes_request = False
+        self.reads_content = True
         self._needs_context = False  # some step runs on a thread
 
     def lay(self, methods: Sequence[Method], start: Callable[[Job], None]) -> None:
@@ -74,6 +76,7 @@ class Entry:
         self._start = start
         self._needs_context = any(method.kind not in _ON_LOOP for method in methods)
         self.takes_request = any(method.request_type is not None for method in methods)
+        self.reads_content = self.first.takes is not Takes.REQUEST
         self.exists = True
 
     def close(self) -> None:

@@ -54,7 +54,11 @@ class Scene:
         lifecycle = Lifecycle()
         if is_loaded:
             lifecycle.move_to(State.READY)
-        entry = type("FakeEntry", (), {"submit": self.jobs.append, "exists": True, "takes_request": False})
+        entry = type(
+            "FakeEntry",
+            (),
+            {"submit": self.jobs.append, "exists": True, "takes_request": False, "reads_content": True},
+        )
         self.endpoint = MethodEndpoint(
             "predict",
             cast(Entry, entry),
