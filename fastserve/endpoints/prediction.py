@@ -73,7 +73,7 @@ class Prediction(Job):
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
         self.error = self.context = self.stream = self.task = None
-        self.is_cancelled = self.is_shielded = False
+        self.is_cancelled = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
         self.request = request
         self._reply: StreamReply | None = None
@@ -169,7 +169,7 @@ class Prediction(Job):
             self.asked.disconnection.happen()
         policy = self._endpoint.cancel_on_disconnect
         if policy == "none":
-            self.drop_output()
+            self.drop_output(stops=False)
             return
         self.cancel()
         if policy == "all":
