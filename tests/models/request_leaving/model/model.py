@@ -1,4 +1,4 @@
-"""Methods of every kind that look whether their client has left, until they are released; the log says what it was."""
+"""Methods of every kind that look whether their client has left, until they are released; the log has the answer."""
 
 import asyncio
 import logging
