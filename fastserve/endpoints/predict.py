@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastserve.codec import decode_json, encode_carefully, encode_plain
 from fastserve.config import Config
 from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, refusal, truss_error
-from fastserve.endpoints.prediction import Asked, Prediction
+from fastserve.endpoints.prediction import Prediction
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
@@ -92,7 +92,7 @@ class MethodEndpoint:
             return
         request.work = prediction = Prediction(self, request, payload)
         if entry.takes_request:
-            prediction.asked = Asked(request)
+            prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
         self._submit(prediction)
 

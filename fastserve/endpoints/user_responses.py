@@ -87,13 +87,20 @@ def whole(user: UserResponse) -> Response:
     if content is None:
         content, content_type = b"", b""
     elif isinstance(content, str):
-        content, content_type = content.encode(), b"text/plain; charset=utf-8"
+        content, content_type = _encode_text(content), b"text/plain; charset=utf-8"
     elif isinstance(content, (bytes, bytearray, memoryview)):
         content, content_type = bytes(content), OCTET_STREAM
     else:
         content = encode_json(content)
     response = head_of(user, content_type).response
     return Response(response.kind, content, response.fields)
+
+
+def _encode_text(text: str) -> bytes:
+    try:
+        return str.encode(text)  # a subclass may have an `encode` of its own
+    except UnicodeEncodeError as error:
+        raise ResultError(f"a response holds text that is not Unicode: {error}") from None
 
 
 def whole_of_starlette(user: Any) -> Response | None:
