@@ -151,7 +151,10 @@ QUIRKS: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """How one field of Config is set from outside. flag: with its dashes; yaml: its name under `runtime`."""
+    """How one field of Config is set from outside.
+
+    flag: with its dashes. yaml: its name under `runtime`; `outer.inner` for one in a mapping there.
+    """
 
     flag: str
     help: str
@@ -371,6 +374,26 @@ class Config:
         group="timeouts",
         yaml="streaming_read_timeout",
     )
+    # uvicorn's two, which Truss leaves as they are unless config.yaml says otherwise: below the 60 s after which the
+    # usual proxies close what is idle.
+    ping_interval_s: float = option(
+        20.0,
+        "--ws-ping-interval",
+        "seconds between two pings to a WebSocket client",
+        seconds(0.1, 86400),
+        metavar="S",
+        group="timeouts",
+        yaml="transport.ping_interval_seconds",
+    )
+    ping_timeout_s: float = option(
+        20.0,
+        "--ws-ping-timeout",
+        "how long a WebSocket client may say nothing after a ping",
+        seconds(0.1, 86400),
+        metavar="S",
+        group="timeouts",
+        yaml="transport.ping_timeout_seconds",
+    )
 
     # A cut stream must not look whole (RFC 9112 section 8). `end` is what Truss does.
     on_stream_error: str = option(
@@ -400,12 +423,14 @@ class Config:
         metavar="HOW",
         yaml="json",
     )
-    # An annotation is there to be kept to; Truss looks at pydantic models alone.
+    # An annotation is there to be kept to. But Truss looks at pydantic models alone, and a model written for it that
+    # says `list[Item]` makes the items itself.
     typed_inputs: str = option(
-        "all",
+        "direct",
         "--typed-inputs",
-        "annotations that inputs are checked against: `all`, or `pydantic` models alone as in Truss",
-        one_of("all", "pydantic"),
+        "what inputs are checked against: `pydantic` models as in Truss; `direct`: TypedDicts and dataclasses too; "
+        "`all`: also what contains one, such as list[Item]",
+        one_of("pydantic", "direct", "all"),
         metavar="WHICH",
         yaml="typed_inputs",
     )
@@ -458,6 +483,8 @@ TRUSS_RUNTIME_KEYS: Final = frozenset(
     }
 )
 
+TRUSS_TRANSPORT_KEYS: Final = frozenset({"kind", "ping_interval_seconds", "ping_timeout_seconds"})
+
 
 def resolve(
     arguments: Mapping[str, str],
@@ -476,6 +503,11 @@ def resolve(
     for key in runtime:
         if key not in known:
             raise SetupError(f"{where(str(key))}: no such setting{did_you_mean(str(key), known)}")
+    transport = runtime.get("transport")
+    for key in transport if isinstance(transport, Mapping) else ():
+        if key not in TRUSS_TRANSPORT_KEYS:
+            hint = did_you_mean(str(key), TRUSS_TRANSPORT_KEYS)
+            raise SetupError(f"{where(f'transport.{key}')}: no such setting{hint}")
     if runtime.get("enable_debug_logs") is True:
         values["log_level"] = "debug"
     for name, declared in OPTIONS.items():
@@ -503,8 +535,17 @@ def _candidates(
         value = environ.get(variable)
         if value and not value.startswith("tcp://"):  # Kubernetes' again
             yield variable, value
-    if declared.yaml is not None and runtime.get(declared.yaml) is not None:
-        yield where(declared.yaml), runtime[declared.yaml]
+    if declared.yaml is not None and (said := _look_up(declared.yaml, runtime)) is not None:
+        yield where(declared.yaml), said
+
+
+def _look_up(name: str, runtime: Mapping[str, object]) -> object:
+    """What is said under `outer.inner`; None without."""
+    outer, _, inner = name.partition(".")
+    said = runtime.get(outer)
+    if not inner:
+        return said
+    return said.get(inner) if isinstance(said, Mapping) else None
 
 
 def check_environment(environ: Mapping[str, str]) -> None:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import orjson
 
 from fastserve.logs import RequestIds
+
+if TYPE_CHECKING:
+    import asyncio
 
 CHUNKED: Final = -1  # Head.content_length of a request in the chunked transfer coding
 
@@ -126,7 +129,7 @@ class Response:
     pieces: what follows `content`, to be sent from where it lies: views are of single bytes, and nobody may change
         their memory any more.
     fields: further header fields as complete lines, each ended by CRLF. Content-Length, Transfer-Encoding,
-        Connection and Date are the encoder's and never stand here.
+        Connection and Date are the encoder's and never stand here, but for the `Connection: Upgrade` of an Upgrade.
     """
 
     __slots__ = ("content", "fields", "kind", "pieces")
@@ -184,6 +187,14 @@ class Responder(Protocol):
 
     def can_write(self, request: Request) -> bool:
         """Whether the peer keeps up; if not, `Work.on_writable` says when it does again."""
+        ...
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
+        """Hand the transport to another protocol (RFC 9110 section 7.8); nothing of HTTP applies to it any more.
+
+        make_protocol: given the listener. What it makes gets connection_made, then data_received with what came
+        behind the request; it enters itself into the listener's connections.
+        """
         ...
 
 

@@ -23,9 +23,10 @@ import uvloop
 from fastserve.config import Config
 from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import MethodEndpoint
-from fastserve.endpoints.probes import Health, Readiness, answer_liveness
+from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
 from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
+from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
@@ -146,7 +147,10 @@ class Server:
         return Endpoints(
             predict=method("predict", runtime.predict),
             openai={name: method(name, entry) for name, entry in runtime.openai.items()},
-            liveness=answer_liveness,
+            websocket=WebSocketEndpoint(runtime, lifecycle, self._loop, str(self._directory.path)).route,
+            liveness=WaitingLiveness(runtime).answer
+            if "waiting-liveness" in self._config.truss_quirks
+            else answer_liveness,
             readiness=Readiness(lifecycle).answer,
             health=Health(lifecycle, runtime).answer,
             metrics=Metrics(runtime, str(self._directory.path)).answer,

@@ -65,10 +65,12 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "min_content_rate": ({"0": 0, "1k": 1024, "1G": 1 << 30}, ["-1", "2G"]),
     "stall_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
     "streaming_read_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
+    "ping_interval_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
+    "ping_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
     "on_stream_error": ({"abort": "abort", "END": "end"}, ["stop", " "]),
     "cancel_on_disconnect": ({"streams": "streams", "ALL": "all", "none": "none"}, ["queue", " "]),
     "json": ({"fast": "fast", "Python": "python"}, ["orjson"]),
-    "typed_inputs": ({"all": "all", "pydantic": "pydantic"}, ["none"]),
+    "typed_inputs": ({"all": "all", "pydantic": "pydantic", "direct": "direct"}, ["none"]),
     "truss_quirks": (
         {"exit-zero": ("exit-zero",), " lost-headers,UNAWAITED-load ": QUIRKS[:2], "all": QUIRKS, "none": ()},
         ["exit-one", "exit-zero,", ",", "all,none"],
@@ -182,12 +184,32 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(name: 
     assert key is not None
     _, value = other_than_default(name)
     default = getattr(Config(), name)
-    assert getattr(resolved(runtime={key: value}), name) == value
-    assert (
-        getattr(resolved(environ={OPTIONS[name].variable: as_text(default)}, runtime={key: value}), name) == default
-    )
-    assert getattr(resolved({name: as_text(default)}, runtime={key: value}), name) == default
-    assert getattr(resolved(runtime={key: None}), name) == default
+
+    def said(value: object) -> dict[str, object]:
+        outer, _, inner = str(key).partition(".")
+        return {outer: {inner: value} if inner else value}
+
+    assert getattr(resolved(runtime=said(value)), name) == value
+    assert getattr(resolved(environ={OPTIONS[name].variable: as_text(default)}, runtime=said(value)), name) == default
+    assert getattr(resolved({name: as_text(default)}, runtime=said(value)), name) == default
+    assert getattr(resolved(runtime=said(None)), name) == default
+
+
+@pytest.mark.parametrize("transport", [None, "websocket", {}, {"kind": "websocket"}])
+def test_a_transport_that_says_nothing_of_pings_leaves_the_defaults(transport: object) -> None:
+    assert resolved(runtime={"transport": transport}) == Config()
+
+
+def test_a_misspelt_key_of_the_transport_is_refused_with_the_nearest() -> None:
+    with pytest.raises(
+        SetupError, match=r"transport.ping_interval: no such setting \(did you mean ping_interval_sec"
+    ):
+        resolved(runtime={"transport": {"kind": "websocket", "ping_interval": 5}})
+
+
+def test_a_ping_that_is_no_number_of_seconds_is_refused_with_its_place() -> None:
+    with pytest.raises(SetupError, match=r"config.yaml: runtime.transport.ping_interval_seconds takes a number"):
+        resolved(runtime={"transport": {"ping_interval_seconds": "often"}})
 
 
 def test_port_has_two_more_variables_the_platform_s_first() -> None:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from typing import Any, Final
 
-from fastserve.codec import encode_json
+from fastserve.codec.json_text import encode_json
 from fastserve.endpoints.user_responses import ERROR_FIELDS, encode_pairs, read_head
 from fastserve.errors import RequestError, ResultError
 from fastserve.interface.responses import is_http_error
@@ -67,6 +67,9 @@ def _chosen_failure(error: Any, directory: str) -> Response:
         content = encode_json({"error": error.detail})
     except ResultError as wrong:
         return failure(wrong, directory)
+    except Exception as wrong:  # noqa: BLE001 - its headers may be anything
+        log_failure(wrong, directory)
+        return MODEL_FAILED
     fields = given.fields.removesuffix(ERROR_FIELDS)
     return Response((given.kind[0], JSON), content, error_fields(FROM_MODEL) + fields)
 

@@ -6,10 +6,14 @@ Made by `predict.py`. Called by the model's steps, some of it on worker threads,
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from fastserve.codec.buffers import as_content
+from fastserve.codec.msgpack_encode import encode_msgpack
+from fastserve.codec.pydantic_models import dump_model
 from fastserve.endpoints.asgi import AsgiReply
 from fastserve.endpoints.failures import failure, log_failure
 from fastserve.endpoints.replies import StreamReply
@@ -18,7 +22,7 @@ from fastserve.interface import asgi
 from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as UserRequest
 from fastserve.interface.responses import Response as UserResponse
-from fastserve.interface.responses import StreamingResponse, is_http_error, is_starlette_response
+from fastserve.interface.responses import StreamingResponse, is_http_error, is_response
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
@@ -34,13 +38,14 @@ class Asked:
     disconnection: told when the client leaves.
     """
 
-    __slots__ = ("_addresses", "_content", "_head", "_made", "disconnection")
+    __slots__ = ("_addresses", "_content", "_head", "_made", "_scope", "disconnection")
 
     def __init__(self, request: Request) -> None:
         self._head = request.head
         self._content = request.content
         self._addresses: Addresses = request.connection.addresses(request)
         self._made: dict[type, Any] = {}  # one object for all methods: what one puts into `state` the next finds
+        self._scope: asgi.Scope | None = None  # and one for all of starlette's, which may be of different classes
         self.disconnection = Disconnection()
 
     def as_type(self, request_type: type) -> Any:
@@ -53,30 +58,38 @@ class Asked:
     def _make(self, request_type: type) -> Any:
         if issubclass(request_type, UserRequest):
             return request_type(self._head, self._content, self._addresses.client, self.disconnection)
-        state = {"watch_disconnect": self.disconnection.watch}
-        scope = asgi.make_scope(self._head, self._addresses, state)
-        return asgi.make_request(request_type, scope, asgi.make_receive(self.disconnection), self._content)
+        if self._scope is None:
+            state = {"watch_disconnect": self.disconnection.watch}
+            self._scope = asgi.make_scope(self._head, self._addresses, state)
+        return asgi.make_request(request_type, self._scope, asgi.make_receive(self.disconnection), self._content)
 
 
 class Prediction(Job):
     """One request on its way through the model (messages.Work).
 
     asked: the request, if some method takes it.
+    disconnection: told when the client leaves or the answer is complete; None while nobody would be told.
     stream_head: status and fields of the stream that the result is.
     """
 
-    __slots__ = ("_endpoint", "_reply", "asked", "request", "stream_head")
+    __slots__ = ("_endpoint", "_reply", "asked", "disconnection", "request", "stream_head")
 
     def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any) -> None:
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
         self.error = self.context = self.stream = self.task = None
-        self.is_cancelled = self.is_shielded = False
+        self.is_cancelled = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
         self.request = request
         self._reply: StreamReply | None = None
         self.asked: Asked | None = None
+        self.disconnection: Disconnection | None = None
         self.stream_head: UserHead | None = None
+
+    def let_ask(self) -> None:
+        """Some method takes the request."""
+        self.asked = Asked(self.request)
+        self.disconnection = self.asked.disconnection
 
     # --- called by the model's side ---
 
@@ -88,26 +101,35 @@ class Prediction(Job):
         try:
             return self._endpoint.encode_plain(self.value)
         except TypeError:
-            return self._encode_otherwise()
+            pass  # with its traceback, which refers to the value
+        if is_response(self.value):
+            return self._encode_response()
+        if isinstance(self.value, _BYTES):
+            return self._encode_bytes()
+        return self._endpoint.encode_carefully(self.value)
 
-    def _encode_otherwise(self) -> Any:
-        """What is not plainly JSON: a response of the model's own, bytes, or JSON with unusual keys and numbers."""
-        value = self.value
-        if isinstance(value, UserResponse):
-            return whole(value)
-        if isinstance(value, StreamingResponse):
-            self.stream_head = head_of(value, OCTET_STREAM)
-            return _iterate(value.content)
-        if is_starlette_response(value):
-            return whole_of_starlette(value) or self._send_starlette(value)
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return Response((200, OCTET_STREAM), bytes(value))
-        return self._endpoint.encode_carefully(value)
+    def _encode_response(self) -> Any:
+        """A response of the model's own."""
+        response = self.value
+        if isinstance(response, UserResponse):
+            self.value = None
+            return whole([response])
+        if isinstance(response, StreamingResponse):
+            self.stream_head = head_of(response, OCTET_STREAM)
+            return _iterate(response.content)
+        return whole_of_starlette(response) or self._send_starlette(response)
+
+    def _encode_bytes(self) -> Response:
+        """Bytes as they are, from where they lie if nobody else holds them."""
+        box, self.value = [self.value], None
+        content = as_content(box)
+        assert content is not None
+        return Response((200, OCTET_STREAM), b"", pieces=(content,))
 
     def _send_starlette(self, response: Any) -> Any:
         """Have starlette send it: a stream within the slot, as it may still run the model; else afterwards."""
-        reply = AsgiReply(self, self._endpoint.runtime, self._endpoint.directory)
-        return reply.send_in_slot(response) if hasattr(response, "body_iterator") else (reply, response)
+        reply = AsgiReply(self, response, self._endpoint.runtime, self._endpoint.directory)
+        return reply.send_in_slot() if hasattr(response, "body_iterator") else reply
 
     def wants_whole(self) -> bool:
         """Truss's rule: a client that accepts exactly JSON gets a generator's output as one JSON string.
@@ -123,6 +145,8 @@ class Prediction(Job):
         )
 
     def on_result(self) -> None:
+        if self.disconnection is not None and not isinstance(self.value, AsgiReply):
+            self.disconnection.happen()
         if self.is_cancelled or self.stream is not None:
             self._on_unwanted_result()
             return
@@ -144,13 +168,17 @@ class Prediction(Job):
         if isinstance(content, Response):
             self.request.connection.send_response(self.request, content)
         elif content is not None:  # else it has been sent within the slot
-            REQUEST_IDS.set(self.request.ids)
-            reply, response = content
-            self._endpoint.runtime.run_task(reply.run(response))
+            start = functools.partial(self._endpoint.runtime.run_task, content.run())
+            if self.context is None:
+                start()
+            else:  # not in that of whoever's result came first in this turn
+                self.context.run(start)
 
     def _on_unwanted_result(self) -> None:
-        """Nobody is there to be told what went wrong; the log is."""
+        """Nobody is there to be told what went wrong; the log is. A response still has its background task run."""
         error, self.error = self.error, None
+        if isinstance(self.value, AsgiReply):
+            self._send(self.value)
         if error is not None and not isinstance(error, asyncio.CancelledError):
             REQUEST_IDS.set(self.request.ids)
             log_failure(error, self._endpoint.directory)
@@ -163,11 +191,11 @@ class Prediction(Job):
     # --- called by the connection's side (messages.Work) ---
 
     def on_disconnect(self) -> None:
-        if self.asked is not None:
-            self.asked.disconnection.happen()
+        if self.disconnection is not None:
+            self.disconnection.happen()
         policy = self._endpoint.cancel_on_disconnect
         if policy == "none":
-            self.drop_output()
+            self.drop_output(stops=False)
             return
         self.cancel()
         if policy == "all":
@@ -176,6 +204,23 @@ class Prediction(Job):
     def on_writable(self) -> None:
         if self._reply is not None and self.stream is not None:
             self._reply.on_chunks(self.stream)
+
+
+class BinaryPrediction(Prediction):
+    """One whose client speaks msgpack."""
+
+    __slots__ = ()
+
+    def encode(self) -> Any:
+        if is_response(self.value):
+            return self._encode_response()
+        if isinstance(self.value, _BYTES):
+            return self._encode_bytes()
+        box, self.value = [dump_model(self.value)], None
+        return Response((200, OCTET_STREAM), b"", pieces=encode_msgpack(box))
+
+
+_BYTES: Final = (bytes, bytearray, memoryview)
 
 
 def _iterate(content: Any) -> Generator[Any, None, None] | AsyncGenerator[Any, None]:

@@ -62,6 +62,8 @@ class StreamReply:
     def on_chunks(self, stream: Stream) -> None:
         """Send what there is; end the response if the stream has ended."""
         if self._is_over:
+            if not stream.is_cancelled:
+                stream.cancel()  # nothing more is sent: the producer must not wait for room
             return
         if stream.is_cancelled:
             self._leave(stream)
@@ -134,7 +136,7 @@ class StreamReply:
         self._head_timer.cancel()
         if stream.is_done:
             self._is_over = True
-            if stream.error is not None:
+            if stream.error is not None and not isinstance(stream.error, asyncio.CancelledError):
                 REQUEST_IDS.set(self._request.ids)
                 log_failure(stream.error, self._directory, "Exception in a stream whose client has gone")
 
@@ -143,4 +145,5 @@ OK_STREAM: Final = UserHead(Response((200, b"application/octet-stream"), b""), N
 OK_EVENTS: Final = UserHead(Response((200, EVENT_STREAM), b""), None)
 
 # The event that tells an EventSource of the failure (HTML standard, section 9.2); nothing of what user code raised.
-_ERROR_EVENT: Final = b"event: error\ndata: %b\n\n" % MODEL_FAILED.content
+# The empty line before it ends what the model may have left open; behind a complete event it means nothing.
+_ERROR_EVENT: Final = b"\n\nevent: error\ndata: %b\n\n" % MODEL_FAILED.content

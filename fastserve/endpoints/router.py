@@ -26,6 +26,7 @@ METRICS: Final = (b"/metrics", b"/metrics/")  # Truss redirects the first to the
 LIVENESS: Final = (b"/", b"/livez", b"/healthz", b"/v2/health/live")
 READINESS: Final = (b"/ping", b"/health", b"/readyz", b"/ready", b"/v2/health/ready")
 PREDICT: Final = (b"/predict", b"/invocations")
+WEBSOCKET: Final = b"/v1/websocket"
 OPENAI: Final = {
     "chat_completions": b"/v1/chat/completions",
     "completions": b"/v1/completions",
@@ -45,6 +46,7 @@ class Endpoints:
 
     predict: Finder
     openai: Mapping[str, Finder]
+    websocket: Finder
     liveness: Answer
     readiness: Answer
     health: Answer
@@ -58,7 +60,8 @@ class Router:
     """The routes of one server: path to method to what finds the route of a head there."""
 
     def __init__(self, endpoints: Endpoints) -> None:
-        self._kinds = {find: name for name, find in {**endpoints.openai, "predict": endpoints.predict}.items()}
+        methods = {**endpoints.openai, "predict": endpoints.predict, "websocket": endpoints.websocket}
+        self._kinds = {find: name for name, find in methods.items()}
         predict: Methods = {b"POST": endpoints.predict}
         readiness, health = self._get("readiness", endpoints.readiness), self._get("health", endpoints.health)
         self._paths: dict[bytes, Methods] = {
@@ -66,6 +69,7 @@ class Router:
             **dict.fromkeys(READINESS, readiness),
             **dict.fromkeys(PREDICT, predict),
             **{OPENAI[name]: {b"POST": find} for name, find in endpoints.openai.items()},
+            WEBSOCKET: {b"GET": endpoints.websocket},
             **dict.fromkeys(METRICS, self._get("metrics", endpoints.metrics)),
             OPENAPI: self._get("openapi", lambda request: endpoints.openapi(operations, request)),
         }

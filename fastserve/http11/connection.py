@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fastserve.config import KIB
@@ -45,6 +45,13 @@ READ_OFF_BYTES: Final = 256 * KIB
 # Pipelined requests answered in one turn of the loop; then other connections have theirs.
 PIPELINE_BURST: Final = 16
 
+# Sent in the middle of a stream whose peer has sent EOF and may be gone: the first is answered with a reset then, the
+# second fails. They are zeros before the size of the next chunk, which mean nothing (RFC 9112 section 7.1); not more
+# of them, because clients bound the digits of a size (16 in Go, 20 in h11).
+CHUNK_PROBE: Final = b"0"
+CHUNK_PROBES: Final = 2
+NO_CHUNK: Final = b"?"
+
 _NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
 _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
 _CONNECTION_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -69,6 +76,7 @@ class Connection(asyncio.Protocol):
         "_parsed",
         "_peer_sent_eof",
         "_phase",
+        "_probes_left",
         "_request",
         "_since",
         "_transport",
@@ -90,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._early: EarlyRefusal | None = None  # watches an incomplete header section
         self._content: Content | LargeReceiver | None = None  # while content arrives
         self._peer_sent_eof = False
+        self._probes_left = CHUNK_PROBES
         self._will_close = False  # no exchange follows the present one
         self._is_advancing = False  # `_advance` is on the stack
         self._is_chunked = False  # the response that is being sent is in the chunked transfer coding
@@ -171,7 +180,7 @@ class Connection(asyncio.Protocol):
         self._request = request.work = None  # each holds the other: nothing is left to the garbage collector
         self._move_to(Phase.IDLE)
         if self._unread:
-            self._advance()
+            self._go_on()
 
     def send_response(self, request: Request, response: Response) -> None:
         if request is not self._request:
@@ -216,6 +225,8 @@ class Connection(asyncio.Protocol):
             self._flow.reset_on_close()
             self.close_now()
         else:
+            if self._probes_left < CHUNK_PROBES:  # there are clients to whom a zero and the end are the last chunk
+                self._transport.write(NO_CHUNK)
             self._close()
 
     def addresses(self, request: Request) -> Addresses:
@@ -225,6 +236,23 @@ class Connection(asyncio.Protocol):
 
     def can_write(self, request: Request) -> bool:
         return request is self._request and self._flow.is_writable
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Listener], asyncio.Protocol]) -> None:
+        if request is not self._request:
+            return
+        self._request = request.work = None
+        unread, self._unread = self._unread[self._parsed :], b""
+        protocol = make_protocol(self._listener)
+        self._move_to(Phase.CLOSED)
+        self._set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        self._listener.forget(self)  # only now: the listener must not think that nobody is left
+        if not self._flow.is_writable:
+            protocol.pause_writing()
+        if unread:
+            protocol.data_received(unread)
+        if self._peer_sent_eof:
+            protocol.eof_received()
 
     # --- called by the listener and the sweep ---
 
@@ -265,6 +293,9 @@ class Connection(asyncio.Protocol):
         elif phase is Phase.SENDING:
             if elapsed > config.streaming_read_timeout_s and self._flow.is_writable:
                 self._cut_stream()
+            elif self._peer_sent_eof and self._is_chunked and elapsed > 0 and self._probes_left:
+                self._probes_left -= 1
+                self._transport.write(CHUNK_PROBE)
         elif phase is Phase.LINGERING:
             if self._flow.has_unsent():
                 self._since = now  # the peer is still reading the last response
@@ -440,7 +471,12 @@ class Connection(asyncio.Protocol):
             return
         self._move_to(Phase.IDLE)
         if self._unread:
-            self._advance()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at what is pipelined; in a fresh context, since this may be a coroutine's, with what that has set."""
+        if not self._is_advancing:
+            self._listener.context.copy().run(self._advance)
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be taken as a request: one response, then close; nothing behind it is parsed."""

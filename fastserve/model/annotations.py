@@ -43,12 +43,12 @@ def is_version_1(package: ModuleType) -> bool:
 
 def is_typed(annotation: object) -> bool:
     """Whether a pydantic model, a TypedDict or a dataclass is in `annotation`, as in `list[Item] | None`."""
-    return any(
-        is_typed_dict(part)
-        or (isinstance(part, type) and dataclasses.is_dataclass(part))
-        or package_of(part) is not None
-        for part in _parts(annotation)
-    )
+    return any(is_record(part) or package_of(part) is not None for part in _parts(annotation))
+
+
+def is_record(annotation: object) -> bool:
+    """Whether `annotation` is itself a TypedDict or a dataclass."""
+    return is_typed_dict(annotation) or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
 
 
 def _parts(annotation: object) -> Iterator[object]:

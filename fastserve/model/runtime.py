@@ -19,10 +19,10 @@ from fastserve.model.exposition import ModelMetrics
 from fastserve.model.health import HealthCheck
 from fastserve.model.hooks import Hooks
 from fastserve.model.in_flight import InFlight
-from fastserve.model.steps import Job
+from fastserve.model.steps import Job, as_pair
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.threads import Completions
-from fastserve.model.typed import PREDICT, InputType
+from fastserve.model.typed import PREDICT, InputType, Unread
 from fastserve.model.version import ON_LOOP, Version
 
 # For `is_healthy` and `setup_environment`: the few probes that one platform makes at a time.
@@ -48,7 +48,7 @@ class Entry:
     def __init__(self) -> None:
         self.exists = False
         self.takes_request = False
-        self.input_type: InputType | None = None
+        self.input_type: InputType | Unread | None = None
         self._needs_context = False  # some step runs on a thread
 
     def lay(self, methods: Sequence[Method], version: Version) -> None:
@@ -84,7 +84,7 @@ class Runtime:
     """
 
     contract: Contract
-    inputs: dict[str, InputType]
+    inputs: dict[str, InputType | Unread]
 
     def __init__(self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config) -> None:
         self._loop = loop
@@ -132,14 +132,17 @@ class Runtime:
         contract = version.contract
         chain = [m for m in (contract.preprocess, contract.predict, contract.postprocess) if m is not None]
         self._lay(self.predict, PREDICT, chain if contract.predict is not None else [])
+        takes_predicts = "predict-annotations" in self._config.truss_quirks
         for name, entry in self.openai.items():
-            self._lay(entry, name, [contract.openai[name]] if name in contract.openai else [])
+            self._lay(
+                entry, PREDICT if takes_predicts else name, [contract.openai[name]] if name in contract.openai else []
+            )
         for tell in self.on_adopted:
             tell()
 
-    def _lay(self, entry: Entry, name: str, methods: Sequence[Method]) -> None:
+    def _lay(self, entry: Entry, input_of: str, methods: Sequence[Method]) -> None:
         assert self.version is not None
-        entry.input_type = self.inputs.get(name)
+        entry.input_type = self.inputs.get(input_of)
         if methods:
             entry.lay(methods, self.version)
         else:
@@ -174,6 +177,25 @@ class Runtime:
         assert self.version is not None
         return self.version.hall.open_stream(job, on_loop=True, stops_unread=stops_unread)
 
+    async def attend(self, make_websocket: Callable[[], Any]) -> BaseException | None:
+        """Run the model's `websocket` method on what `make_websocket` makes. Returns what was raised; raises nothing.
+
+        In flight, and in no predict slot.
+        """
+        assert self.version is not None
+        method, in_flight = self.contract.websocket, self.version.in_flight
+        assert method is not None
+        call = method.call
+
+        async def run() -> None:
+            await call(make_websocket())
+
+        in_flight.count += 1
+        _, error = await as_pair(run())
+        in_flight.count -= 1
+        in_flight.tell()
+        return error
+
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
         has_ended = [version.stop() for version in self._versions]
@@ -185,6 +207,13 @@ class Runtime:
         From the start on, not only after `load`. Raises only CancelledError.
         """
         return await self._scrapes.on_thread(lambda: self._metrics.expose(accept, names))
+
+    def call_behind(self, function: Callable[[], None]) -> None:
+        """Call `function` on the loop once a thread is free that plain calls run on: where Truss answers liveness."""
+        if self.version is None:
+            function()
+        else:
+            self.version.call_behind(function)
 
     async def wait_idle(self) -> None:
         """Until nothing is in flight."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
+from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Final, Union, get_args, get_origin
 
 from fastserve.model.annotations import NotCheckedError, is_typed, is_version_1, make_adapter, package_of
 from fastserve.model.contract import Contract, Kind, Method, Takes
-from fastserve.model.typed import PREDICT, InputType
+from fastserve.model.typed import PREDICT, InputType, Unread
 
 _STREAMS: Final = (collections.abc.Iterator, collections.abc.AsyncIterator)  # generators of either kind are these too
 _GENERATORS: Final = frozenset({Kind.GENERATOR, Kind.ASYNC_GENERATOR})
@@ -49,7 +50,7 @@ class Types:
     is_stream: bool
 
 
-def read_types(contract: Contract, inputs: dict[str, InputType]) -> dict[str, Types]:
+def read_types(contract: Contract, inputs: Mapping[str, InputType | Unread]) -> dict[str, Types]:
     """The types of each method that requests call: PREDICT and the OpenAI-style ones, those that the model has.
 
     inputs: what `typed.read_inputs` found.
@@ -60,7 +61,7 @@ def read_types(contract: Contract, inputs: dict[str, InputType]) -> dict[str, Ty
     return found
 
 
-def _types_of(first: Method, last: Method, checked: InputType | None) -> Types:
+def _types_of(first: Method, last: Method, checked: InputType | Unread | None) -> Types:
     takes_input = first.takes in (Takes.INPUTS, Takes.INPUTS_AND_REQUEST)
     output = read_output(last.output_type)
     return Types(takes_input, checked and checked.annotation, output, last.kind in _GENERATORS)

@@ -18,12 +18,13 @@ from fastserve.errors import RequestError, text_of
 from fastserve.model.annotations import (
     NotCheckedError,
     complete,
+    is_record,
     is_typed,
     is_version_1,
     make_adapter,
     package_of,
 )
-from fastserve.model.contract import Contract
+from fastserve.model.contract import Contract, Method, Takes
 from fastserve.model.typed_dicts import keep_keys
 
 _logger: Final = logging.getLogger("fastserve")
@@ -74,28 +75,55 @@ class InputType:
         raise RequestError(400, f"Input Parsing Error:\n  `__root__`: {why}.")
 
 
-def read_inputs(contract: Contract, *, only_pydantic: bool = False) -> dict[str, InputType]:
+class Unread:
+    """An input that is not decoded at all: `bytes`, or that of a method which takes only the request.
+
+    takes_bytes: the payload is the content itself; else it is None.
+    """
+
+    __slots__ = ("takes_bytes",)
+
+    annotation: Any = None  # nothing is checked
+
+    def __init__(self, *, takes_bytes: bool) -> None:
+        self.takes_bytes = takes_bytes
+
+    def parse_json(self, content: bytes) -> Any:
+        return content if self.takes_bytes else None
+
+    def parse(self, value: Any) -> Any:
+        return value if self.takes_bytes else None
+
+
+def read_inputs(contract: Contract, which: str = "all") -> dict[str, InputType | Unread]:
     """The checks that a model's methods ask for, by the name of what is requested.
 
     That is PREDICT, or an OpenAI-style method.
     Raises ModelDefinitionError for a pydantic model that is not complete.
     """
     methods = {**contract.openai, **({PREDICT: contract.first} if contract.first else {})}
-    found = {name: read_input(method.input_type, only_pydantic=only_pydantic) for name, method in methods.items()}
+    found = {name: _read(method, which) for name, method in methods.items()}
     return {name: input_type for name, input_type in found.items() if input_type is not None}
 
 
-def read_input(annotation: Any, *, only_pydantic: bool = False) -> InputType | None:
+def _read(method: Method, which: str) -> InputType | Unread | None:
+    if method.takes is Takes.REQUEST:
+        return Unread(takes_bytes=False)
+    return Unread(takes_bytes=True) if method.input_type is bytes else read_input(method.input_type, which)
+
+
+def read_input(annotation: Any, which: str = "all") -> InputType | None:
     """The check that `annotation` asks for; None if every payload will do.
 
-    only_pydantic: check what Truss checks, a pydantic model as the whole annotation, and nothing else.
+    which: `pydantic` checks what Truss checks, a pydantic model as the whole annotation; `direct` a TypedDict or
+        dataclass too; `all` also what contains one, such as `list[Item]`.
     Raises ModelDefinitionError for a pydantic model that is not complete.
     """
     package = package_of(annotation)
-    if package is not None and not (only_pydantic and package is not sys.modules["pydantic"]):
+    if package is not None and not (which == "pydantic" and package is not sys.modules["pydantic"]):
         complete(annotation, package)
         return _of_version_1(annotation, package) if is_version_1(package) else _of_model(annotation)
-    if only_pydantic or not is_typed(annotation):
+    if which == "pydantic" or not (is_typed(annotation) if which == "all" else is_record(annotation)):
         return None
     try:
         return _of_any(annotation)

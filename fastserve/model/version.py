@@ -31,7 +31,7 @@ from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
 from fastserve.model.streams import StreamBudget
 from fastserve.model.threads import Workers
-from fastserve.model.typed import InputType, read_inputs
+from fastserve.model.typed import InputType, Unread, read_inputs
 
 _logger: Final = logging.getLogger("fastserve")
 
@@ -58,7 +58,7 @@ class Version:
     """
 
     contract: Contract
-    inputs: dict[str, InputType]
+    inputs: dict[str, InputType | Unread]
 
     def __init__(
         self,
@@ -110,8 +110,10 @@ class Version:
     def _read(self) -> None:
         """Learn what the model can do."""
         contract = read_contract(self._model)
-        inputs = read_inputs(contract)
+        inputs = read_inputs(contract, self._config.typed_inputs)
         check_hooks(contract)
+        if contract.websocket is not None:
+            _import_websockets()
         set_up, is_healthy = contract.setup_environment, contract.is_healthy
         path = Path(self._config.dynamic_config_path)
         self.environment = None if set_up is None else EnvironmentWatch(path, set_up, self._hooks)
@@ -189,6 +191,16 @@ class Version:
         if contract.preprocess or contract.postprocess or contract.openai:
             self._side_workers.start(SIDE_THREADS)
 
+    def call_behind(self, function: Callable[[], None]) -> None:
+        """Call `function` on the loop once a thread is free that plain calls run on."""
+        workers = self._side_workers
+        if self._config.predict_concurrency >= SIDE_THREADS and self.contract.predict is not None:
+            workers = self._predict_workers  # with fewer slots Truss's pool has a thread left whatever predict does
+        else:
+            workers.start(SIDE_THREADS)
+        back = self.hall.completions.put
+        workers.put(lambda done: back(lambda _: done(), None), function)
+
     def start_of(self, methods: Sequence[Method]) -> Callable[[Job], None]:
         """What begins the first of `methods`, each of which hands on to the next."""
         step: Step | None = None
@@ -213,6 +225,17 @@ def guarded(function: Callable[[], Any]) -> Any:
         raise
     except BaseException as error:  # SystemExit included: user code does not end the server like that
         raise LoadError(f"{type(error).__name__}: {text_of(error)}") from error
+
+
+def _import_websockets() -> None:
+    """At start and off the loop, so that the first connection need not wait for it."""
+    try:
+        import websockets.server  # noqa: F401
+    except ImportError:
+        raise ModelDefinitionError(
+            "the model has a `websocket` method, and the websockets library is not installed: "
+            "pip install 'fastserve[websocket]'"
+        ) from None
 
 
 def log_load_error(error: LoadError, directory: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from fastserve.endpoints.router import LIVENESS, METRICS, OPENAI, OPENAPI, READINESS, Endpoints, Router
+from fastserve.endpoints.router import LIVENESS, METRICS, OPENAI, OPENAPI, READINESS, WEBSOCKET, Endpoints, Router
 from fastserve.endpoints.router import PREDICT as PREDICT_PATHS
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.responder import RecordingResponder
@@ -23,6 +23,7 @@ def make_router(*, reloads: bool = False) -> Router:
         Endpoints(
             predict=finder(),
             openai={name: finder() for name in OPENAI},
+            websocket=lambda head: Route(lambda request: answer(request, "websocket")),
             liveness=answers("alive"),
             readiness=answers("ready"),
             health=answers("well"),
@@ -107,7 +108,7 @@ def test_schemas(method: str, path: str, content: bytes) -> None:
 def test_every_path_is_among_the_operations_and_goes_where_they_say() -> None:
     said = {b"alive": "liveness", b"ready": "readiness", b"well": "health"}
     operations = make_router().operations()
-    fixed = {*LIVENESS, *READINESS, *PREDICT_PATHS, *METRICS, *OPENAI.values(), OPENAPI}
+    fixed = {*LIVENESS, *READINESS, *PREDICT_PATHS, *METRICS, *OPENAI.values(), OPENAPI, WEBSOCKET}
     assert len(operations) == len(fixed) + 5
     for path, pairs in operations.items():
         for method, kind in pairs:

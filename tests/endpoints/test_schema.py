@@ -13,7 +13,7 @@ import pytest
 
 from fastserve import __version__
 from fastserve.endpoints.openapi import PLAIN, build_document
-from fastserve.endpoints.router import OPENAI, Endpoints, Router
+from fastserve.endpoints.router import OPENAI, WEBSOCKET, Endpoints, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request, Route
@@ -109,6 +109,7 @@ class Scene:
         endpoints = Endpoints(
             predict=finder(),
             openai={name: finder() for name in OPENAI},
+            websocket=finder(),
             liveness=none,
             readiness=none,
             health=none,
@@ -197,7 +198,7 @@ def test_the_document_names_the_model_and_every_route() -> None:
     assert document["openapi"] == "3.1.0"
     assert document["info"] == {"title": "the name", "version": __version__}
     operations = scene.router.operations()
-    missing = {OPENAI[name].decode() for name in ("completions", "messages", "responses")}
+    missing = {path.decode() for path in (OPENAI["completions"], OPENAI["messages"], OPENAI["responses"], WEBSOCKET)}
     assert set(document["paths"]) == set(operations) - missing
     for path, described in document["paths"].items():
         pairs = operations[path]

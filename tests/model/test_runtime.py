@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -1392,3 +1393,73 @@ def test_a_load_that_is_a_generator_is_refused(kind: str) -> None:
     exec(f"class Model:\n    {kind} load(self): yield\n    def predict(self, x): pass", names)
     with pytest.raises(ModelDefinitionError, match="`load` is a generator"):
         find_load(names["Model"]())
+
+
+# --- websockets ---
+
+
+def test_a_websocket_counts_as_in_flight_and_needs_no_slot(serve: Callable[..., Any]) -> None:
+    async def websocket(gate: asyncio.Event) -> None:
+        await gate.wait()
+
+    async def scenario(runtime: Runtime) -> None:
+        gate = asyncio.Event()
+        attended = [asyncio.create_task(runtime.attend(lambda: gate)) for _ in range(3)]
+        idle = asyncio.create_task(runtime.wait_idle())
+        await until(lambda: runtime.in_flight == 3)
+        assert not idle.done()
+        gate.set()
+        assert await asyncio.gather(*attended) == [None] * 3
+        await idle
+
+    serve(methods(websocket=websocket), scenario, slots=1)
+
+
+@pytest.mark.parametrize("raised", [ValueError("x"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_what_a_websocket_method_raises_is_returned(serve: Callable[..., Any], raised: BaseException) -> None:
+    async def websocket(given: Any) -> None:
+        raise raised
+
+    async def scenario(runtime: Runtime) -> None:
+        assert await runtime.attend(object) is raised
+        assert runtime.in_flight == 0
+
+    serve(methods(websocket=websocket), scenario)
+
+
+def test_an_object_that_cannot_be_made_for_a_websocket_method_is_its_failure(serve: Callable[..., Any]) -> None:
+    async def websocket(given: Any) -> None:
+        raise AssertionError
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def scenario(runtime: Runtime) -> None:
+        assert isinstance(await runtime.attend(fail), ZeroDivisionError)
+
+    serve(methods(websocket=websocket), scenario)
+
+
+def test_a_websocket_task_that_is_cancelled_ends_and_is_counted_out(serve: Callable[..., Any]) -> None:
+    async def websocket(given: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario(runtime: Runtime) -> None:
+        task = asyncio.create_task(runtime.attend(object))
+        await until(lambda: runtime.in_flight == 1)
+        task.cancel()
+        assert isinstance(await task, asyncio.CancelledError)
+
+    serve(methods(websocket=websocket), scenario)
+
+
+def test_a_model_with_a_websocket_needs_the_library(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def websocket(given: Any) -> None: ...
+
+    async def scenario(runtime: Runtime) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "websockets.server", None)
+    with pytest.raises(ModelDefinitionError, match=r"pip install 'fastserve\[websocket\]'"):
+        serve(methods(websocket=websocket), scenario)

@@ -311,12 +311,12 @@ def test_nothing_else_is_checked(annotation: Any) -> None:
 
 @pytest.mark.parametrize("annotation", [list[Item], Point, Box, Old, OldItem | None])
 def test_truss_s_own_checks_may_be_all_there_is(annotation: Any, caplog: pytest.LogCaptureFixture) -> None:
-    assert read_input(annotation, only_pydantic=True) is None
+    assert read_input(annotation, "pydantic") is None
     assert not caplog.records
 
 
 def test_truss_s_own_check_is_always_there() -> None:
-    assert isinstance(read_input(Order, only_pydantic=True), InputType)
+    assert isinstance(read_input(Order, "pydantic"), InputType)
 
 
 class Unknown:
@@ -420,9 +420,9 @@ def test_a_websocket_has_no_input_to_check() -> None:
 
 def test_pydantic_is_not_imported_for_models_that_do_without() -> None:
     source = (
-        "import sys, fastserve.server, fastserve.codec\n"
+        "import sys, fastserve.server, fastserve.codec.json_text\n"
         "from fastserve.model.typed import read_input\n"
-        "assert read_input(dict) is None and fastserve.codec.encode_json({}) == b'{}'\n"
+        "assert read_input(dict) is None and fastserve.codec.json_text.encode_json({}) == b'{}'\n"
         "assert not {m for m in sys.modules if m.startswith('pydantic') or m.startswith('typing_ext')}\n"
     )
     subprocess.run([sys.executable, "-c", source], check=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastserve.messages import JSON, Addresses, Request, Response
 
@@ -43,3 +45,6 @@ class RecordingResponder:
 
     def can_write(self, request: Request) -> bool:
         return self.is_writable
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
+        self.calls.append("upgrade")

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import orjson
 
+from fastserve.codec.pydantic_models import encode_model, is_model
+from fastserve.codec.tensors import as_array, as_dense, is_tensor
 from fastserve.errors import RequestError, ResultError
-from fastserve.pydantic_models import encode_model, is_model
-from fastserve.tensors import as_array, as_dense, is_tensor
 
 _FAST: Final = orjson.OPT_SERIALIZE_NUMPY
 _KEYS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
@@ -92,10 +92,29 @@ def decode_as_python(content: bytes) -> Any:
 
 
 def encode_as_python(value: Any) -> bytes:
-    """`value` as JSON by the standard library alone, byte for byte as Truss. Raises TypeError or ValueError."""
+    """`value` as JSON by the standard library alone, byte for byte as Truss. Raises TypeError."""
     import json
 
-    return json.dumps(value, default=_default).encode()
+    if is_model(value):
+        return encode_model(value)
+    try:
+        return json.dumps(value, default=_default_as_python).encode()
+    except (ValueError, RecursionError) as error:
+        raise TypeError(f"{type(error).__name__}: {error}") from error
+
+
+def _default_as_python(value: Any) -> Any:
+    import json
+
+    return json.loads(encode_model(value)) if is_model(value) else _default(value)
+
+
+def refuse_as_python(value: Any) -> bytes:
+    """Say why `encode_as_python` does not take `value`: always raises ResultError."""
+    try:
+        return encode_as_python(value)
+    except TypeError as error:
+        raise ResultError(f"{type(error).__name__}: {error}") from error
 
 
 def encode_carefully(value: Any) -> bytes:
