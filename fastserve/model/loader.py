@@ -94,7 +94,7 @@ def _import_module(directory: ModelDirectory, *, from_source: bool) -> ModuleTyp
     if not file.is_file():
         raise SetupError(f"{file}: no such file; {_where_to_write(directory, file)}")
     _logger.info("Loading truss model from file.")
-    package = _find_package(directory.path / folder, folder)
+    package = _find_package(directory.path / folder, folder) if file.parent.resolve() != directory.path else None
     name = f"{package.__name__}.{file.stem}" if package else file.stem
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file):
         return sys.modules[name]  # the package's own __init__.py has imported it
@@ -125,13 +125,11 @@ def _where_to_write(directory: ModelDirectory, file: Path) -> str:
     return f"write a class {directory.config['model_class_name']} there, or set model_class_filename{near}"
 
 
-def _find_package(path: Path, folder: Path) -> ModuleType | None:
-    """The package that the model's directory is; None for the root of the model directory itself.
+def _find_package(path: Path, folder: Path) -> ModuleType:
+    """The package that the directory of the model's module is, other than the root of the model directory.
 
     Under its own path where that is a name and free, so that `from model.other import x` finds the same package.
     """
-    if path.resolve() == Path.cwd():
-        return None
     if all(part.isidentifier() for part in folder.parts):
         name = ".".join(folder.parts)
         try:

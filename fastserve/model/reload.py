@@ -126,8 +126,8 @@ class Reloader:
         before = self._runtime.version
         if changed:
             _logger.info("reloading: %s", self._names(changed))
-        self._seen = await self._look()
         try:
+            self._seen = await self._look()
             await self._replace(is_first=not changed)
         except Exception as error:  # noqa: BLE001 - the next change may mend it
             self._has_failed = True

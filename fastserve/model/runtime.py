@@ -19,7 +19,7 @@ from fastserve.model.exposition import ModelMetrics
 from fastserve.model.health import HealthCheck
 from fastserve.model.hooks import Hooks
 from fastserve.model.in_flight import InFlight
-from fastserve.model.steps import Job
+from fastserve.model.steps import Job, as_pair
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.threads import Completions
 from fastserve.model.typed import PREDICT, InputType, Unread
@@ -132,14 +132,17 @@ class Runtime:
         contract = version.contract
         chain = [m for m in (contract.preprocess, contract.predict, contract.postprocess) if m is not None]
         self._lay(self.predict, PREDICT, chain if contract.predict is not None else [])
+        takes_predicts = "predict-annotations" in self._config.truss_quirks
         for name, entry in self.openai.items():
-            self._lay(entry, name, [contract.openai[name]] if name in contract.openai else [])
+            self._lay(
+                entry, PREDICT if takes_predicts else name, [contract.openai[name]] if name in contract.openai else []
+            )
         for tell in self.on_adopted:
             tell()
 
-    def _lay(self, entry: Entry, name: str, methods: Sequence[Method]) -> None:
+    def _lay(self, entry: Entry, input_of: str, methods: Sequence[Method]) -> None:
         assert self.version is not None
-        entry.input_type = self.inputs.get(PREDICT if "predict-annotations" in self._config.truss_quirks else name)
+        entry.input_type = self.inputs.get(input_of)
         if methods:
             entry.lay(methods, self.version)
         else:
@@ -175,9 +178,23 @@ class Runtime:
         return self.version.hall.open_stream(job, on_loop=True, stops_unread=stops_unread)
 
     async def attend(self, make_websocket: Callable[[], Any]) -> BaseException | None:
-        """Run the model's `websocket` method on what `make_websocket` makes; see `Version.attend`."""
+        """Run the model's `websocket` method on what `make_websocket` makes. Returns what was raised; raises nothing.
+
+        In flight, and in no predict slot.
+        """
         assert self.version is not None
-        return await self.version.attend(make_websocket)
+        method, in_flight = self.contract.websocket, self.version.in_flight
+        assert method is not None
+        call = method.call
+
+        async def run() -> None:
+            await call(make_websocket())
+
+        in_flight.count += 1
+        _, error = await as_pair(run())
+        in_flight.count -= 1
+        in_flight.tell()
+        return error
 
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
@@ -192,7 +209,7 @@ class Runtime:
         return await self._scrapes.on_thread(lambda: self._metrics.expose(accept, names))
 
     def call_behind(self, function: Callable[[], None]) -> None:
-        """Call `function` once a thread is free that plain calls run on: where Truss answers liveness."""
+        """Call `function` on the loop once a thread is free that plain calls run on: where Truss answers liveness."""
         if self.version is None:
             function()
         else:

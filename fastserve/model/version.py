@@ -120,33 +120,6 @@ class Version:
         self.health = None if is_healthy is None else HealthCheck(is_healthy, self._hooks)
         self.contract, self.inputs = contract, inputs
 
-    async def attend(self, make_websocket: Callable[[], Any]) -> BaseException | None:
-        """Run the model's `websocket` method on what `make_websocket` makes. Returns what was raised; raises nothing.
-
-        In flight, and in no predict slot.
-        """
-        method = self.contract.websocket
-        assert method is not None
-
-        async def run() -> None:
-            await method.call(make_websocket())
-
-        self.in_flight.count += 1
-        _, error = await as_pair(run())
-        self.in_flight.count -= 1
-        self.in_flight.tell()
-        return error
-
-    def call_behind(self, function: Callable[[], None]) -> None:
-        """Call `function` on the loop once a thread is free that plain calls run on."""
-        workers = self._side_workers
-        if self._config.predict_concurrency >= SIDE_THREADS and self.contract.predict is not None:
-            workers = self._predict_workers  # with fewer slots Truss's pool has a thread left whatever predict does
-        else:
-            workers.start(SIDE_THREADS)
-        back = self.hall.completions.put
-        workers.put(lambda done: back(lambda _: done(), None), function)
-
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
         has_ended = [self._predict_workers.stop(), self._side_workers.stop()]
@@ -218,6 +191,16 @@ class Version:
         if contract.preprocess or contract.postprocess or contract.openai:
             self._side_workers.start(SIDE_THREADS)
 
+    def call_behind(self, function: Callable[[], None]) -> None:
+        """Call `function` on the loop once a thread is free that plain calls run on."""
+        workers = self._side_workers
+        if self._config.predict_concurrency >= SIDE_THREADS and self.contract.predict is not None:
+            workers = self._predict_workers  # with fewer slots Truss's pool has a thread left whatever predict does
+        else:
+            workers.start(SIDE_THREADS)
+        back = self.hall.completions.put
+        workers.put(lambda done: back(lambda _: done(), None), function)
+
     def start_of(self, methods: Sequence[Method]) -> Callable[[Job], None]:
         """What begins the first of `methods`, each of which hands on to the next."""
         step: Step | None = None
@@ -244,11 +227,6 @@ def guarded(function: Callable[[], Any]) -> Any:
         raise LoadError(f"{type(error).__name__}: {text_of(error)}") from error
 
 
-def log_load_error(error: LoadError, directory: str) -> None:
-    """Log what user code raised, its traceback trimmed to the frames from `directory` on."""
-    _logger.error("Exception while loading model", exc_info=trimmed(error.__cause__ or error, directory))
-
-
 def _import_websockets() -> None:
     """At start and off the loop, so that the first connection need not wait for it."""
     try:
@@ -258,6 +236,11 @@ def _import_websockets() -> None:
             "the model has a `websocket` method, and the websockets library is not installed: "
             "pip install 'fastserve[websocket]'"
         ) from None
+
+
+def log_load_error(error: LoadError, directory: str) -> None:
+    """Log what user code raised, its traceback trimmed to the frames from `directory` on."""
+    _logger.error("Exception while loading model", exc_info=trimmed(error.__cause__ or error, directory))
 
 
 def _load_retries() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -12,6 +13,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
@@ -57,6 +59,10 @@ class Model:
     def embeddings(self, x):
         yield "a"
 """
+
+
+# An async load that waits for the test.
+GATED_LOAD = "from fs_gate import GATE\n" + ECHO.format("slow") + "    async def load(self):\n        await GATE\n"
 
 
 class Asked(Job):
@@ -111,7 +117,15 @@ class Scene:
         """Write, and wait until another version serves."""
         before = self.adopted
         self.write(**files)
-        await until(lambda: self.adopted == before + 1)
+        await self.adopts(before + 1)
+
+    async def adopts(self, count: int) -> None:
+        """Wait for a version: the first is 1. That reload is over then."""
+        await until(lambda: self.adopted == count and not self.reloader._lock.locked())
+
+    async def fails(self) -> None:
+        """Wait for a reload that fails. It is over then."""
+        await until(lambda: self.reloader._has_failed and not self.reloader._lock.locked())
 
 
 def write(file: Path, text: str) -> None:
@@ -127,6 +141,18 @@ async def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < ends
         await asyncio.sleep(0.001)
+
+
+@contextlib.contextmanager
+def gate() -> Iterator[asyncio.Future[None]]:
+    """What GATED_LOAD waits for."""
+    module = ModuleType("fs_gate")
+    module.GATE = asyncio.get_running_loop().create_future()  # type: ignore[attr-defined]
+    sys.modules["fs_gate"] = module
+    try:
+        yield module.GATE
+    finally:
+        del sys.modules["fs_gate"]
 
 
 Scenario = Callable[[Scene], Awaitable[T]]
@@ -156,7 +182,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Play]:
         async def run() -> T:
             running = asyncio.get_running_loop().create_task(scene.reloader.run(scene.began.append))
             if waits:
-                await until(lambda: scene.adopted)
+                await scene.adopts(1)
             try:
                 return await scenario(scene)
             finally:
@@ -254,7 +280,7 @@ def test_methods_come_and_go(play: Play) -> None:
 
 def test_a_load_that_fails_is_not_tried_again(play: Play, caplog: pytest.LogCaptureFixture) -> None:
     async def scenario(scene: Scene) -> None:
-        await until(lambda: "waiting for a change" in caplog.text)
+        await scene.fails()
         assert (scene.adopted, scene.began) == (0, [])
         with pytest.raises(LoadError, match="no model is loaded yet"):
             await scene.reloader.hot_reload()
@@ -290,7 +316,7 @@ def test_variables_and_paths_are_those_of_config_yaml_and_back_if_it_fails(
         first = (["inside", "1", None], ["m", "a"], "m")
         assert process() == first
         scene.write(config=config("FS_SECOND: 2", "b"), model__model="assert 0")
-        await until(lambda: scene.reloader._has_failed and not scene.reloader._lock.locked())
+        await scene.fails()
         assert process() == first
         os.chdir("/")  # as a model may
         await scene.reload(model__model=ECHO.format("two"))
@@ -299,16 +325,27 @@ def test_variables_and_paths_are_those_of_config_yaml_and_back_if_it_fails(
     play(scenario, config=config("FS_OUTSIDE: inside, FS_FIRST: 1", "a"))
 
 
+def test_a_path_that_the_model_has_taken_away_is_not_missed(play: Play, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+
+    async def scenario(scene: Scene) -> None:
+        sys.path.remove(str(tmp_path / "a"))
+        await scene.reload(config="{}")
+        assert [path for path in sys.path if path.startswith(str(tmp_path))] == [str(tmp_path / "m")]
+
+    play(scenario, config="external_package_dirs: [../a]")
+
+
 def test_the_file_that_was_wrong_is_watched_though_only_the_broken_version_has_it(play: Play, tmp_path: Path) -> None:
     write(tmp_path / "shared" / "helper.py", "X = 0 / 0\n")
 
     async def scenario(scene: Scene) -> None:
         source = "import helper\n" + ECHO.format("?").replace("'?'", "helper.X")
         scene.write(config="external_package_dirs: [../shared]", model__model=source)
-        await until(lambda: scene.reloader._has_failed and not scene.reloader._lock.locked())
+        await scene.fails()
         assert await scene.ask() == "one"
         write(tmp_path / "shared" / "helper.py", "X = 'mended'\n")
-        await until(lambda: scene.adopted == 2)
+        await scene.adopts(2)
         assert await scene.ask() == "mended"
 
     play(scenario)
@@ -345,9 +382,7 @@ def test_a_burst_of_changes_is_one_and_only_when_it_is_over(play: Play, monkeypa
     play_alone(scenario, play, monkeypatch)
 
 
-def test_what_a_load_and_a_predict_write_is_no_change_but_what_was_there_is(
-    play: Play, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_load_and_a_predict_write_is_no_change_but_what_was_there_is(play: Play) -> None:
     source = (
         "from pathlib import Path\nclass Model:\n    def load(self):\n"
         "        self.prompt = Path('prompt.txt').read_text()\n"
@@ -356,16 +391,16 @@ def test_what_a_load_and_a_predict_write_is_no_change_but_what_was_there_is(
     )
 
     async def scenario(scene: Scene) -> None:
-        await until(lambda: "waiting for a change" in caplog.text)
+        await scene.fails()
         write(scene.path / "prompt.txt", "be kind")
         write(scene.path / "cache.bin", "")
-        await until(lambda: scene.adopted == 1)  # the first load had failed without them
+        await scene.adopts(1)  # the first load had failed without them
         for number in range(2):
             assert await scene.ask(number) == "be kind"
         await looks(scene, 5)
         assert scene.adopted == 1
         write(scene.path / "prompt.txt", "be brief")
-        await until(lambda: scene.adopted == 2)
+        await scene.adopts(2)
         assert await scene.ask(3) == "be brief"
         await looks(scene, 5)
         assert ((scene.path / "cache.bin").read_text(), scene.adopted) == ("xx", 2)
@@ -388,25 +423,56 @@ async def looks(scene: Scene, count: int) -> None:
     del scene.reloader._look
 
 
+def test_a_change_during_a_load_is_told_and_loaded_afterwards(play: Play, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def scenario(scene: Scene) -> None:
+        with gate() as opened:
+            scene.write(model__model=GATED_LOAD)
+            await until(lambda: caplog.text.count("Executing model.load()") == 1)
+            write(scene.path / "model" / "cache.bin", "written by the load, as it seems")
+            await looks(scene, 3)
+            assert "more has changed" not in caplog.text
+            scene.write(model__model=ECHO.format("newer"))
+            await until(lambda: "more has changed" in caplog.text)
+            assert await scene.ask() == "one"
+            opened.set_result(None)
+            await scene.adopts(3)
+        assert await scene.ask() == "newer"
+
+    play(scenario)
+
+
+def test_a_version_whose_thread_is_stuck_is_remembered_for_the_end(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        stuck = scene.runtime.version
+        assert stuck is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(stuck, "stop", lambda: False)
+            await scene.reload(model__model=ECHO.format("two"))
+            await until(lambda: not scene.reloader._tasks)
+            assert not scene.runtime.stop()
+        assert scene.runtime._versions == [stuck, scene.runtime.version]
+
+    play(scenario)
+
+
 # --- hot reload ---
 
 
 def test_a_hot_reload_waits_for_a_full_one_and_runs_though_nobody_waits_for_it(play: Play) -> None:
-    slow = ECHO.format("slow") + "    async def load(self):\n        await GATE\n"
-
     async def scenario(scene: Scene) -> None:
-        gate = asyncio.get_running_loop().create_future()
-        sys.modules["fs_gate"] = type(sys)("fs_gate")
-        sys.modules["fs_gate"].GATE = gate  # type: ignore[attr-defined]
-        scene.write(model__model="from fs_gate import GATE\n" + slow)
-        await until(scene.reloader._lock.locked)
-        asked = asyncio.create_task(scene.reloader.hot_reload())
-        await asyncio.sleep(0)
-        asked.cancel()
-        gate.set_result(None)
-        await until(lambda: scene.adopted == 3)
-        assert await scene.ask() == "slow"
-        del sys.modules["fs_gate"]
+        with gate() as opened:
+            scene.write(model__model=GATED_LOAD)
+            await until(scene.reloader._lock.locked)
+            asked = asyncio.create_task(scene.reloader.hot_reload())
+            await asyncio.sleep(0)
+            asked.cancel()
+            opened.set_result(None)
+            await scene.adopts(3)
+            assert await scene.ask() == "slow"
 
     play(scenario)
 
@@ -417,7 +483,7 @@ def test_a_hot_reload_does_not_take_config_yaml_for_seen(play: Play) -> None:
         await scene.reload(model__model=source + "    def predict(self, x):\n        return self.name\n")
         scene.write(config="model_name: new")
         await scene.reloader.hot_reload()
-        await until(lambda: scene.adopted == 4)
+        await scene.adopts(4)
         assert await scene.ask() == "new"
 
     play(scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -16,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from fastserve.config import Config
+from fastserve.model.directory import read_directory
+from fastserve.server import Server as InnerServer
 from tests.support.process import Server, serving, write_model
 
 ANSWERS = "class Model:\n    def predict(self, model_input):\n        return {!r}\n"
@@ -396,3 +400,35 @@ def test_a_drain_during_a_reload_answers_what_is_in_flight(tmp_path: Path) -> No
         assert json.loads(connection.getresponse().read()) == ["old", "done"]
         connection.close()
         assert server.wait() == 0
+
+
+class EndlessWatch:
+    """An EnvironmentWatch that counts its turns."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def run(self) -> None:
+        while True:
+            self.turns += 1
+            await asyncio.sleep(0)
+
+
+def test_the_environment_is_watched_for_the_version_that_serves_alone(tmp_path: Path) -> None:
+    directory = read_directory(write_model(tmp_path, ""))
+    watches = [EndlessWatch(), EndlessWatch(), None, EndlessWatch()]
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        server = InnerServer(loop, directory, Config(), lambda: (directory, Config()), {})
+        for watch in watches:
+            server._runtime.environment = watch  # type: ignore[assignment]
+            server._watch_environment()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            before = [w.turns for w in watches if w is not None]
+            await asyncio.sleep(0)
+            running = [w for w, turns in zip(filter(None, watches), before, strict=True) if w.turns > turns]
+            assert running == ([watch] if watch is not None else [])
+
+    asyncio.run(play())
