@@ -1,4 +1,4 @@
-"""Starlette's files and background tasks: whole, for slow readers, for those who leave; what a drain waits for."""
+"""Starlette's files and background tasks: for those who read them and those who leave; what a drain waits for."""
 
 from __future__ import annotations
 
