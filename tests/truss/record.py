@@ -1,0 +1,136 @@
+"""Writes answers.json: what Truss's own server answers to the questions of `cases.py`.
+
+By hand, not in CI: `python -m tests.truss.record [MODEL ...]`, in an environment of its own with the `truss` package and
+what its templates/server/requirements.txt names, beside `websockets` (see answers.json for the versions used last).
+The server runs as in its container, but on the loopback address, and with what it keeps under / in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from tests.truss.cases import (
+    DYNAMIC_CONFIG,
+    ENVIRONMENT,
+    MODELS,
+    QUESTIONS,
+    SECRET_FILES,
+    Conversation,
+    Question,
+)
+from tests.truss.exchange import Seen, ask, converse, wait_until_ready
+
+ANSWERS: Final = Path(__file__).with_name("answers.json")
+PACKAGES: Final = ("truss", "fastapi", "starlette", "pydantic", "uvicorn", "numpy", "msgpack", "websockets")
+
+
+def put(port: int, question: Question) -> Seen:
+    """Ask the server on `port`."""
+    if isinstance(question, Conversation):
+        return converse(port, question.messages, question.fields)
+    return ask(port, question)
+
+
+def make_app(model: Path, root: Path, dynamic_config: Mapping[str, str]) -> Path:
+    """The folder that Truss's image has as /app, with the model's files, and what the image has beside it."""
+    import truss
+    import yaml
+    from truss.base.truss_config import TrussConfig
+
+    templates = Path(truss.__file__).parent / "templates"
+    app = root / "app"
+    shutil.copytree(templates / "server", app)
+    shutil.copytree(templates / "shared", app / "_truss_shared")
+    shutil.copytree(model, app, dirs_exist_ok=True)
+    config = TrussConfig.from_yaml(model / "config.yaml").to_dict(verbose=True)
+    (app / "config.yaml").write_text(yaml.safe_dump(config))
+    for folder, files in (("secrets", SECRET_FILES), ("b10", dynamic_config)):
+        (root / folder).mkdir()
+        for name, content in files.items():
+            (root / folder / name).write_text(content)
+    _replace(app / "truss_server.py", 'host="0.0.0.0"', 'host="127.0.0.1"')
+    _replace(app / "model_wrapper.py", 'Path("/packages")', f'Path("{app / "packages"}")')
+    _replace(app / "_truss_shared" / "secrets_resolver.py", '"/secrets"', f'"{root / "secrets"}"')
+    _replace(app / "_truss_shared" / "dynamic_config_resolver.py", '"/etc/b10_dynamic_config"', f'"{root / "b10"}"')
+    return app
+
+
+def _replace(file: Path, old: str, new: str) -> None:
+    source = file.read_text()
+    assert source.count(old) == 1, (file, old)
+    file.write_text(source.replace(old, new))
+
+
+@contextlib.contextmanager
+def truss_server(
+    model: Path, dynamic_config: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Truss's server with `model`; (port, process). Not ready yet. Its log is in `log` beside the app."""
+    import yaml
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        app = make_app(model, root, dynamic_config or {})
+        variables = yaml.safe_load((app / "config.yaml").read_text())["environment_variables"]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        env = {**os.environ, **ENVIRONMENT, **variables, "INFERENCE_SERVER_PORT": str(port), "HOME": str(root)}
+        env.pop("PYTHONPATH", None)
+        with (root / "log").open("wb") as log:
+            process = subprocess.Popen([sys.executable, "main.py"], cwd=app, env=env, stdout=log, stderr=log)
+        try:
+            yield port, process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            if os.environ.get("SHOW_LOG"):
+                print((root / "log").read_text(), file=sys.stderr)
+
+
+def write_down(question: Question) -> Any:
+    """A question as JSON, for those who read the recording."""
+    if isinstance(question, Conversation):
+        return {"messages": question.messages, "fields": dict(question.fields)}
+    written = question.bytes.decode("latin-1")
+    return written if len(written) < 1000 else f"{written[:500]}... ({len(written)} bytes)"
+
+
+def record(model: str) -> dict[str, Any]:
+    """What Truss answers about one model."""
+    with truss_server(MODELS / model, DYNAMIC_CONFIG.get(model)) as (port, _):
+        assert wait_until_ready(port), model
+        return {
+            name: {"asked": write_down(question), "answer": put(port, question)}
+            for name, question in QUESTIONS[model].items()
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Record what Truss's server answers.")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="only these; the others stay as they are")
+    chosen = parser.parse_args().models or list(QUESTIONS)
+    answers = json.loads(ANSWERS.read_text()) if ANSWERS.exists() else {"models": {}}
+    answers["versions"] = {name: importlib.metadata.version(name) for name in PACKAGES}
+    for model in chosen:
+        answers["models"][model] = record(model)
+        print(f"{model}: {len(answers['models'][model])} answers", file=sys.stderr)
+        answers["models"] = {name: answers["models"][name] for name in QUESTIONS if name in answers["models"]}
+        ANSWERS.write_text(json.dumps(answers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
