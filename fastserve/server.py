@@ -22,7 +22,7 @@ import uvloop
 from fastserve.config import Config
 from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import MethodEndpoint
-from fastserve.endpoints.probes import Health, Readiness, answer_liveness
+from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
 from fastserve.endpoints.router import Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
@@ -127,7 +127,9 @@ class Server:
             predict=method("predict", runtime.predict),
             openai={name: method(name, entry) for name, entry in runtime.openai.items()},
             websocket=WebSocketEndpoint(runtime, lifecycle, self._loop, str(self._directory.path)).route,
-            liveness=answer_liveness,
+            liveness=WaitingLiveness(runtime).answer
+            if "waiting-liveness" in self._config.truss_quirks
+            else answer_liveness,
             readiness=Readiness(lifecycle).answer,
             health=Health(lifecycle, runtime).answer,
             metrics=Metrics(runtime, str(self._directory.path)).answer,

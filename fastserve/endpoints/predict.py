@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from fastserve.binary.decode import decode_msgpack, refusal_without_msgpack
-from fastserve.codec import (
+from fastserve.codec.json_text import (
     decode_as_python,
     decode_json,
     encode_as_python,
@@ -18,6 +17,7 @@ from fastserve.codec import (
     encode_plain,
     refuse_as_python,
 )
+from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.config import Config
 from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, failure, refusal, truss_error
 from fastserve.endpoints.prediction import Asked, BinaryPrediction, Prediction
@@ -63,26 +63,37 @@ class MethodEndpoint:
         self._entry = entry
         self._submit = entry.submit
         self._route = Route(self.answer)
+        self._early_route = Route(self._answer_early)
         self._missing = truss_error(404, FROM_CLIENT, f"`{name}` must only be called if model has it.")
         self._decode = decode_json if is_fast else decode_as_python
         self._binary_route = Route(self.answer_binary)
 
     def route(self, head: Head) -> Route:
         """The route of requests with this head; its Content-Type is looked at here, once."""
+        if not self._lifecycle.is_loaded:
+            return self._early_route
         content_type = head.fields.get(b"content-type", JSON)
         if content_type.partition(b";")[0].strip().lower() == OCTET_STREAM:
             return self._binary_route
         refused = check_charset(content_type)
-        if refused is None:
+        if refused is None or isinstance(self._entry.input_type, Unread):
             return self._route
         response = refusal(refused)
         return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
 
+    def _answer_early(self, request: Request) -> None:
+        """The head came before it was known what the model takes, and may be repeated when it is."""
+        if self._lifecycle.is_loaded:
+            request.head.route = self.route(request.head)
+            request.head.route.answer(request)
+        else:
+            request.connection.send_response(request, NOT_READY)
+
     def answer(self, request: Request) -> None:
         """Have the model run on JSON; the response follows when it is there."""
         entry = self._entry
-        if not self._lifecycle.is_loaded or not entry.exists:
-            request.connection.send_response(request, self._missing if self._lifecycle.is_loaded else NOT_READY)
+        if not entry.exists:
+            request.connection.send_response(request, self._missing)
             return
         checked = entry.input_type
         try:
@@ -95,8 +106,8 @@ class MethodEndpoint:
     def answer_binary(self, request: Request) -> None:
         """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is."""
         entry = self._entry
-        if not self._lifecycle.is_loaded or not entry.exists:
-            request.connection.send_response(request, self._missing if self._lifecycle.is_loaded else NOT_READY)
+        if not entry.exists:
+            request.connection.send_response(request, self._missing)
             return
         checked = entry.input_type
         without_msgpack = refusal_without_msgpack()

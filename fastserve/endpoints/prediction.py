@@ -10,8 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
-from fastserve.binary.encode import encode_msgpack
-from fastserve.buffers import as_content
+from fastserve.codec.buffers import as_content
+from fastserve.codec.msgpack_encode import encode_msgpack
+from fastserve.codec.pydantic_models import dump_model
 from fastserve.endpoints.asgi import AsgiReply
 from fastserve.endpoints.failures import failure, log_failure
 from fastserve.endpoints.replies import StreamReply
@@ -25,7 +26,6 @@ from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
 from fastserve.model.streams import Stream
-from fastserve.pydantic_models import dump_model
 
 if TYPE_CHECKING:
     from fastserve.endpoints.predict import MethodEndpoint
@@ -37,13 +37,14 @@ class Asked:
     disconnection: told when the client leaves.
     """
 
-    __slots__ = ("_addresses", "_content", "_head", "_made", "disconnection")
+    __slots__ = ("_addresses", "_content", "_head", "_made", "_scope", "disconnection")
 
     def __init__(self, request: Request) -> None:
         self._head = request.head
         self._content = request.content
         self._addresses: Addresses = request.connection.addresses(request)
         self._made: dict[type, Any] = {}  # one object for all methods: what one puts into `state` the next finds
+        self._scope: asgi.Scope | None = None  # and one for all of starlette's, which may be of different classes
         self.disconnection = Disconnection()
 
     def as_type(self, request_type: type) -> Any:
@@ -56,9 +57,10 @@ class Asked:
     def _make(self, request_type: type) -> Any:
         if issubclass(request_type, UserRequest):
             return request_type(self._head, self._content, self._addresses.client, self.disconnection)
-        state = {"watch_disconnect": self.disconnection.watch}
-        scope = asgi.make_scope(self._head, self._addresses, state)
-        return asgi.make_request(request_type, scope, asgi.make_receive(self.disconnection), self._content)
+        if self._scope is None:
+            state = {"watch_disconnect": self.disconnection.watch}
+            self._scope = asgi.make_scope(self._head, self._addresses, state)
+        return asgi.make_request(request_type, self._scope, asgi.make_receive(self.disconnection), self._content)
 
 
 class Prediction(Job):
@@ -74,7 +76,7 @@ class Prediction(Job):
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
         self.error = self.context = self.stream = self.task = None
-        self.is_cancelled = self.is_shielded = False
+        self.is_cancelled = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
         self.request = request
         self._reply: StreamReply | None = None
@@ -179,7 +181,7 @@ class Prediction(Job):
             self.asked.disconnection.happen()
         policy = self._endpoint.cancel_on_disconnect
         if policy == "none":
-            self.drop_output()
+            self.drop_output(stops=False)
             return
         self.cancel()
         if policy == "all":

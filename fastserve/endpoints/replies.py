@@ -134,7 +134,7 @@ class StreamReply:
         self._head_timer.cancel()
         if stream.is_done:
             self._is_over = True
-            if stream.error is not None:
+            if stream.error is not None and not isinstance(stream.error, asyncio.CancelledError):
                 REQUEST_IDS.set(self._request.ids)
                 log_failure(stream.error, self._directory, "Exception in a stream whose client has gone")
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from fastserve.codec import encode_json
+from fastserve.codec.json_text import encode_json
 from fastserve.endpoints.failures import FROM_MODEL, FROM_SERVER, NOT_READY, truss_error
 from fastserve.endpoints.openapi import Operations, build_document
 from fastserve.errors import text_of

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from fastserve.buffers import Content, as_content, is_held_once
-from fastserve.codec import encode_json
+from fastserve.codec.buffers import Content, as_content, is_held_once
+from fastserve.codec.json_text import encode_json
 from fastserve.errors import ResultError
 from fastserve.interface.responses import Response as UserResponse
 from fastserve.interface.responses import StreamingResponse
@@ -47,8 +47,8 @@ def read_head(status: object, pairs: Iterable[tuple[bytes, bytes]], default_type
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise ResultError(f"a response must have a status from 200 to 599, not {status!r}")
     content_type, length, lines = default_type, None, b""
-    for name, value in pairs:
-        name, value = name.lower(), value.strip()
+    for given, value in pairs:
+        name, value = given.lower(), value.strip()
         if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
             raise ResultError(f"a response cannot have the header field {name!r}: {value!r}")
         if name == b"content-type":
@@ -56,7 +56,7 @@ def read_head(status: object, pairs: Iterable[tuple[bytes, bytes]], default_type
         elif name == b"content-length":
             length = _read_length(value)
         elif name not in _OURS:
-            lines += b"%b: %b\r\n" % (name, value)
+            lines += b"%b: %b\r\n" % (given, value)
     if status >= FIRST_MARKED:
         lines += ERROR_FIELDS
     return UserHead(Response((int(status), content_type), b"", lines), length)

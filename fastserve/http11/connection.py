@@ -45,6 +45,13 @@ READ_OFF_BYTES: Final = 256 * KIB
 # Pipelined requests answered in one turn of the loop; then other connections have theirs.
 PIPELINE_BURST: Final = 16
 
+# Sent in the middle of a stream whose peer has sent EOF and may be gone: the first is answered with a reset then, the
+# second fails. They are zeros before the size of the next chunk, which mean nothing (RFC 9112 section 7.1); not more
+# of them, because clients bound the digits of a size (16 in Go, 20 in h11).
+CHUNK_PROBE: Final = b"0"
+CHUNK_PROBES: Final = 2
+NO_CHUNK: Final = b"?"
+
 _NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
 _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
 _CONNECTION_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -69,6 +76,7 @@ class Connection(asyncio.Protocol):
         "_parsed",
         "_peer_sent_eof",
         "_phase",
+        "_probes_left",
         "_request",
         "_since",
         "_transport",
@@ -90,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._early: EarlyRefusal | None = None  # watches an incomplete header section
         self._content: Content | LargeReceiver | None = None  # while content arrives
         self._peer_sent_eof = False
+        self._probes_left = CHUNK_PROBES
         self._will_close = False  # no exchange follows the present one
         self._is_advancing = False  # `_advance` is on the stack
         self._is_chunked = False  # the response that is being sent is in the chunked transfer coding
@@ -216,6 +225,8 @@ class Connection(asyncio.Protocol):
             self._flow.reset_on_close()
             self.close_now()
         else:
+            if self._probes_left < CHUNK_PROBES:  # there are clients to whom a zero and the end are the last chunk
+                self._transport.write(NO_CHUNK)
             self._close()
 
     def addresses(self, request: Request) -> Addresses:
@@ -282,6 +293,9 @@ class Connection(asyncio.Protocol):
         elif phase is Phase.SENDING:
             if elapsed > config.streaming_read_timeout_s and self._flow.is_writable:
                 self._cut_stream()
+            elif self._peer_sent_eof and self._is_chunked and elapsed > 0 and self._probes_left:
+                self._probes_left -= 1
+                self._transport.write(CHUNK_PROBE)
         elif phase is Phase.LINGERING:
             if self._flow.has_unsent():
                 self._since = now  # the peer is still reading the last response

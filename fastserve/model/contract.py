@@ -83,7 +83,18 @@ class Contract:
 
 OPENAI_METHODS: Final = ("chat_completions", "completions", "embeddings", "messages", "responses")
 
-_INSTEAD: Final = "write `def {}(self, model_input)`, or `def {}(self, model_input, request: fastserve.Request)`"
+_INSTEAD: Final = {
+    "websocket": "write `async def websocket(self, websocket)`",
+    "is_healthy": "write `def is_healthy(self)`",
+    "setup_environment": "write `def setup_environment(self, environment)`",
+}
+
+
+def _instead(name: str) -> str:
+    otherwise = (
+        f"write `def {name}(self, model_input)`, or `def {name}(self, model_input, request: fastserve.Request)`"
+    )
+    return _INSTEAD.get(name, otherwise)
 
 
 def read_contract(model: object) -> Contract:
@@ -118,13 +129,13 @@ def read_contract(model: object) -> Contract:
 def _check_hooks(contract: Contract) -> None:
     """The methods that no request calls."""
     if contract.is_healthy is not None and contract.is_healthy.takes is not Takes.NOTHING:
-        raise ModelDefinitionError("`is_healthy` must have only one argument: `self`; write `def is_healthy(self)`")
+        raise ModelDefinitionError(f"`is_healthy` must have only one argument: `self`; {_instead('is_healthy')}")
 
 
 def _check_websocket(contract: Contract) -> None:
     websocket = contract.websocket
     assert websocket is not None
-    instead = "write `async def websocket(self, websocket)`"
+    instead = _instead("websocket")
     if contract.predict or contract.preprocess or contract.postprocess:
         raise ModelDefinitionError(
             "Truss model cannot have both `websocket` and any of `predict`, `preprocess`, or `postprocess` methods; "
@@ -156,7 +167,7 @@ def _read_method(model: object, name: str) -> Method | None:
     if function is None:
         return None
     if not callable(function):
-        raise ModelDefinitionError(f"`{name}` is not a method but {function!r}: {_INSTEAD.format(name, name)}")
+        raise ModelDefinitionError(f"`{name}` is not a method but {function!r}: {_instead(name)}")
     kind = _kind_of(function)
     try:
         signature = read_signature(function)
@@ -178,17 +189,30 @@ def _read_method(model: object, name: str) -> Method | None:
 def _read_parameters(name: str, signature: inspect.Signature) -> tuple[Takes, type | None]:
     """By count and annotation, as Truss does: names never matter."""
     parameters = list(signature.parameters.values())
-    instead = f"{_INSTEAD.format(name, name)}. Got: {signature}"
-    _check_positional(name, parameters, instead)
+    instead = f"{_instead(name)}. Got: {signature}"
     if not parameters:
         return Takes.NOTHING, None
-    if len(parameters) == 1:
-        request_type = _request_type(parameters[0].annotation)
-        return (Takes.INPUTS, None) if request_type is None else (Takes.REQUEST, request_type)
     if len(parameters) > 2:
         raise ModelDefinitionError(
             f"`{name}` method cannot have more than two arguments, it has {len(parameters)}: {instead}"
         )
+    request_type: type | None
+    if len(parameters) == 2:
+        request_type = _second_type(name, parameters, instead)
+        takes = Takes.INPUTS_AND_REQUEST
+    else:
+        request_type = _request_type(parameters[0].annotation)
+        takes = Takes.INPUTS if request_type is None else Takes.REQUEST
+        if _may_be_request(parameters[0].annotation):
+            raise ModelDefinitionError(
+                f"`{name}` method has an argument that may be meant to be the request{_hint(parameters)}: {instead}"
+            )
+    _check_positional(name, parameters, instead)
+    return takes, request_type
+
+
+def _second_type(name: str, parameters: list[inspect.Parameter], instead: str) -> type:
+    """The request class of two parameters."""
     first, second = (parameter.annotation for parameter in parameters)
     if _request_type(first) is not None:
         raise ModelDefinitionError(
@@ -197,22 +221,35 @@ def _read_parameters(name: str, signature: inspect.Signature) -> tuple[Takes, ty
         )
     request_type = _request_type(second)
     if request_type is None:
-        unresolved = f" ({second!r} cannot be resolved: import it outside TYPE_CHECKING)" if _is_text(second) else ""
         raise ModelDefinitionError(
-            f"`{name}` method with two arguments must have request as second argument (type annotated){unresolved}: "
-            f"{instead}"
+            f"`{name}` method with two arguments must have request as second argument (type annotated)"
+            f"{_hint(parameters)}: {instead}"
         )
-    return Takes.INPUTS_AND_REQUEST, request_type
+    return request_type
+
+
+def _may_be_request(annotation: object) -> bool:
+    """Whether a name that only type checkers know looks like a request class; any other is an input's."""
+    return isinstance(annotation, str) and annotation.endswith("Request")
+
+
+def _hint(parameters: list[inspect.Parameter]) -> str:
+    """Why the last parameter may not have been recognised as the request, if that can be told."""
+    last = parameters[-1]
+    if isinstance(last.annotation, str):
+        return f" ({last.annotation!r} cannot be resolved: import it outside TYPE_CHECKING)"
+    if last.kind is last.VAR_KEYWORD:
+        return " (a decorator that hides what it wraps needs functools.wraps)"
+    return ""
 
 
 def _check_positional(name: str, parameters: list[inspect.Parameter], instead: str) -> None:
     for parameter in parameters:
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is EMPTY:
-            raise ModelDefinitionError(f"`{name}` is called by position, and requires `{parameter.name}=`: {instead}")
-
-
-def _is_text(annotation: object) -> bool:
-    return isinstance(annotation, str)
+        if parameter.kind is parameter.KEYWORD_ONLY or parameter.kind is parameter.VAR_KEYWORD:
+            stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+            raise ModelDefinitionError(
+                f"`{name}` is called by position, which gives nothing to `{stars}{parameter.name}`: {instead}"
+            )
 
 
 def _request_type(annotation: object) -> type | None:

@@ -196,6 +196,16 @@ class Runtime:
         """
         return await self._scrapes.on_thread(lambda: self._metrics.expose(accept, names))
 
+    def call_behind(self, function: Callable[[], None]) -> None:
+        """Call `function` on the loop once a thread is free that plain calls run on: where Truss answers liveness."""
+        workers = self._side_workers
+        if self._slot_count >= SIDE_THREADS and self.predict.exists:
+            workers = self._predict_workers  # with fewer slots Truss's pool has a thread left whatever predict does
+        else:
+            workers.start(SIDE_THREADS)
+        back = self._hall.completions.put
+        workers.put(lambda done: back(lambda _: done(), None), function)
+
     async def wait_idle(self) -> None:
         """Until nothing is in flight."""
         while self.in_flight:

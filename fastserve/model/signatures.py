@@ -33,10 +33,9 @@ def read_signature(function: Callable[..., Any]) -> inspect.Signature:
 
 def _namespace_of(function: Callable[..., Any]) -> dict[str, Any]:
     """What the names in an annotation of `function` mean."""
-    inner: Any = function
+    inner: Any = inspect.unwrap(function)
     while isinstance(inner, functools.partial):
-        inner = inner.func
-    inner = inspect.unwrap(inner)
+        inner = inspect.unwrap(inner.func)
     if not hasattr(inner, "__globals__") and not inspect.ismethod(inner):
         inner = getattr(type(inner), "__call__", inner)  # noqa: B004 - an object that can be called
     inner = getattr(inner, "__func__", inner)
@@ -46,9 +45,11 @@ def _namespace_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _resolve(annotation: Any, namespace: dict[str, Any]) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
-    try:
-        return eval(annotation, namespace)
-    except Exception:  # noqa: BLE001 - whatever the user's names do when they are looked up
-        return annotation
+    for _ in range(2):  # one in quotes under `from __future__ import annotations` is text in text
+        if not isinstance(annotation, str):
+            break
+        try:
+            annotation = eval(annotation, namespace)
+        except Exception:  # noqa: BLE001 - whatever the user's names do when they are looked up
+            break
+    return annotation

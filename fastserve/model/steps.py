@@ -32,11 +32,12 @@ class Job:
     context: that of the request, copied: what user code sets in it is seen by this job's later steps alone.
     stream: the result is a generator, and this is its output.
     task: runs the present step, if that is on the loop.
-    is_cancelled: nobody waits any more: no further step is begun.
+    is_unread: nobody waits any more: what a generator yields is dropped.
+    is_cancelled: because of that no further step is begun.
     is_shielded: the method that runs takes the request, so it can ask for itself: it is not to be interrupted.
     """
 
-    __slots__ = ("context", "error", "is_cancelled", "is_shielded", "stream", "task", "value")
+    __slots__ = ("context", "error", "is_cancelled", "is_shielded", "is_unread", "stream", "task", "value")
 
     def __init__(self, payload: Any) -> None:
         self.value = payload
@@ -44,7 +45,7 @@ class Job:
         self.context: Context | None = None
         self.stream: Stream | None = None
         self.task: asyncio.Task[None] | None = None
-        self.is_cancelled = self.is_shielded = False
+        self.is_cancelled = self.is_shielded = self.is_unread = False
 
     def request_as(self, request_type: type) -> Any:
         """The request, as an object of the class that a method has annotated. From any thread."""
@@ -76,12 +77,13 @@ class Job:
         unless its method takes the request and so looks after itself.
         """
         self.is_cancelled = True
-        self.drop_output()
+        self.drop_output(stops=True)
 
-    def drop_output(self) -> None:
-        """Whatever a generator has yielded is not wanted any more."""
+    def drop_output(self, *, stops: bool) -> None:
+        """What a generator yields is not wanted any more. stops: it is closed, unless it looks after itself."""
+        self.is_unread = True
         if self.stream is not None:
-            self.stream.cancel()
+            self.stream.cancel(stops=stops)
 
     def cancel_coroutine(self) -> None:
         """Cancel what runs on the loop, in the middle, unless it looks after itself."""
@@ -110,8 +112,8 @@ class Hall:
         """
         tell = self._tell_on_loop if on_loop else self._tell_from_thread
         stream = job.stream = Stream(job, self.budget, tell, stops_unread=stops_unread)
-        if job.is_cancelled:
-            job.drop_output()
+        if job.is_unread:
+            job.drop_output(stops=job.is_cancelled)
         stream.announce()
         return stream
 

@@ -207,10 +207,10 @@ class Stream:
         self._budget.wake()
         return taken
 
-    def cancel(self) -> None:
-        """The reader has gone: what is unread is dropped, and with `stops_unread` the producer stops."""
+    def cancel(self, *, stops: bool = True) -> None:
+        """The reader has gone: what is unread is dropped, and with `stops` and `stops_unread` the producer stops."""
         self.is_cancelled = True
-        self.must_stop = self._stops_unread
+        self.must_stop = stops and self._stops_unread
         self._taken = self._produced
         self._chunks.clear()
         self._account()

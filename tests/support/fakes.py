@@ -111,7 +111,12 @@ class Peer:
     """
 
     def __init__(
-        self, config: Config | None = None, *, answers_at_once: bool = True, refused: tuple[bytes, ...] = ()
+        self,
+        config: Config | None = None,
+        *,
+        answers_at_once: bool = True,
+        refused: tuple[bytes, ...] = (),
+        connection: type[Connection] = Connection,
     ) -> None:
         self.loop = FakeLoop()
         self.transport = FakeTransport()
@@ -122,7 +127,7 @@ class Peer:
         self._refused = refused
         self.listener = Listener(cast(asyncio.AbstractEventLoop, self.loop), config or Config(), self._route)
         self.listener.encoder.refresh(0.0)  # the Date of two peers compared must be the same
-        self.connection = Connection(self.listener)
+        self.connection = connection(self.listener)
         self.transport.protocol = self.connection
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
 

@@ -1,7 +1,7 @@
 """Pydantic models as content: JSON by a model's own serializer, or plain values for binary content.
 
 Pydantic 2, pydantic 1, and `pydantic.v1` beside 2; imports none of them: what has not been imported has no instances.
-Called by `codec.py`, on the thread that made a result.
+Called by `json_text.py` and the endpoints, on the thread that made a result.
 """
 
 from __future__ import annotations

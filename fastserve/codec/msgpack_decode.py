@@ -1,7 +1,7 @@
 """msgpack to Python value: plain msgpack, msgpack-numpy's arrays and numbers, Truss's tags for dates and the like.
 
-Any bytes are a value or a RequestError, and no memory follows what they merely promise. Encoding is `encode.py`'s.
-Called by `endpoints/predict.py`.
+Any bytes are a value or a RequestError, and no memory follows what they merely promise. Encoding is
+`msgpack_encode.py`'s. Called by `endpoints/predict.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import datetime
 import functools
 import importlib.util
 import re
+import sys
 import uuid
 from collections.abc import Callable
 from typing import Any, Final
@@ -61,8 +62,9 @@ def decode_msgpack(content: bytes) -> Any:
         raise _bad("this is not msgpack") from None
     except UnicodeDecodeError:
         raise _bad("text that is not UTF-8") from None
-    except (ValueError, TypeError, OverflowError) as error:  # in its own words, such as on keys that are not text
-        raise _bad("it ends too early" if "incomplete" in str(error) else str(error)) from None
+    except (ValueError, TypeError, OverflowError) as error:
+        words = str(error)  # msgpack's own, such as on keys that are not text; its limits are the content's size
+        raise _bad("it ends too early" if "incomplete" in words or "exceeds max" in words else words) from None
 
 
 def _bad(message: str) -> RequestError:
@@ -123,6 +125,8 @@ def _decode_numpy(members: dict[Any, Any]) -> Any:
         array = None
     if array is None or array.nbytes != len(content):
         raise _bad(f"{len(content)} bytes of data do not make an array of this type and shape")
+    if dtype.kind == "U" and numpy.frombuffer(content, dtype.byteorder + "u4").max(initial=0) > sys.maxunicode:
+        raise _bad("an array of text has code points that Unicode has not")  # a SystemError where they are read
     return array if is_array else array[0]
 
 

@@ -1,6 +1,6 @@
 """Torch tensors as numpy arrays, and whether the memory below one is nobody else's.
 
-torch is never imported here: whoever holds a tensor has it. Called by `codec.py`, `binary.py` and `buffers.py`.
+torch is never imported here: whoever holds a tensor has it. Called by its neighbours here.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def _is_over(array: Any, tensor: Any) -> bool:
 def _has_own_memory(tensor: Any) -> bool:
     """Whether the tensor's memory has no other holder: tensor, storage, array, graph of gradients, DLPack capsule.
 
-    False whenever that cannot be proved. What cannot be seen: an address that was taken (`data_ptr()`).
+    False whenever that cannot be proved, such as for a view, which outside of inference mode holds the tensor it was
+    cut from. What cannot be seen: an address that was taken (`data_ptr()`).
     """
     if type(tensor) is not _torch().Tensor or tensor.device.type != "cpu" or tensor.layout is not _torch().strided:
         return False

@@ -1,7 +1,7 @@
 """Python value to msgpack, as msgpack-numpy and Truss write it, in pieces: what is large is not copied into the rest.
 
-Whether memory may go out as it is, `buffers.py` says. Decoding is `decode.py`'s. Called on the thread that made a
-result.
+Whether memory may go out as it is, `buffers.py` says. Decoding is `msgpack_decode.py`'s. Called on the
+thread that made a result.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-from fastserve.buffers import Content, array_and_content, content_of_bytes, is_array_like, is_held_once
+from fastserve.codec.buffers import Content, array_and_content, content_of_bytes, is_array_like, is_held_once
 from fastserve.errors import ResultError
 
 _MAX_BIN: Final = (1 << 32) - 1  # its length has 4 bytes

@@ -1,7 +1,7 @@
 """The bytes of a result without a copy, where nobody can change them before they have been sent.
 
 A model may keep its output and write the next answer over it: what it may still hold is copied. Takes no view of
-what the bytes mean. Called on the thread that made the result, by `binary/encode.py` and the
+what the bytes mean. Called on the thread that made the result, by `msgpack_encode.py` and the
 endpoints.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from sys import getrefcount
 from typing import Any, Final
 
+from fastserve.codec.tensors import as_private_array, is_tensor
 from fastserve.errors import ResultError
-from fastserve.tensors import as_private_array, is_tensor
 
 Content = bytes | memoryview
 
@@ -67,7 +67,7 @@ def content_of_bytes(value: bytes | bytearray | memoryview, *, is_sole: bool) ->
         return memoryview(value)
     if isinstance(value, bytearray):
         return memoryview(value) if is_sole and type(value) is bytearray else bytes(value)
-    if is_immutable(value) and value.c_contiguous and value.nbytes:
+    if _is_immutable(value) and value.c_contiguous and value.nbytes:
         return value.cast("B")
     return value.tobytes()
 
@@ -84,7 +84,7 @@ def array_and_content(value: Any, *, is_sole: bool) -> tuple[Any, Content]:
     Raises TypeError for an array of Python objects, and what `tensors.as_array` raises.
     """
     if _is_array(value):
-        array, is_private = value, (is_sole and _has_own_memory(value)) or is_immutable(value.base)
+        array, is_private = value, (is_sole and _has_own_memory(value)) or _is_over_bytes(value)
     else:
         array, is_private = as_private_array(value, is_sole=is_sole)
     numpy = sys.modules["numpy"]
@@ -101,11 +101,16 @@ def _is_array(value: Any) -> bool:
     return numpy is not None and isinstance(value, numpy.ndarray)
 
 
-def is_immutable(buffer: Any) -> bool:
-    """Whether `buffer` is bytes, or a view of bytes."""
+def _is_immutable(buffer: Any) -> bool:
     if isinstance(buffer, memoryview):
         return buffer.readonly and isinstance(buffer.obj, bytes)
     return isinstance(buffer, bytes)
+
+
+def _is_over_bytes(array: Any) -> bool:
+    """Whether bytes lie below a numpy array or the array that it is a view of."""
+    base = array.base
+    return _is_immutable(base.base if _is_array(base) else base)
 
 
 def _has_own_memory(array: Any) -> bool:

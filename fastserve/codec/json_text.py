@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import orjson
 
+from fastserve.codec.pydantic_models import encode_model, is_model
+from fastserve.codec.tensors import as_array, as_dense, is_tensor
 from fastserve.errors import RequestError, ResultError
-from fastserve.pydantic_models import encode_model, is_model
-from fastserve.tensors import as_array, as_dense, is_tensor
 
 _FAST: Final = orjson.OPT_SERIALIZE_NUMPY
 _KEYS: Final = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS

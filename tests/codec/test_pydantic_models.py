@@ -11,9 +11,9 @@ import pydantic.dataclasses
 import pydantic.v1 as pydantic_1
 import pytest
 
-from fastserve.codec import encode_json
+from fastserve.codec.json_text import encode_json
+from fastserve.codec.pydantic_models import dump_model, is_model
 from fastserve.errors import ResultError
-from fastserve.pydantic_models import dump_model, is_model
 
 
 class Answer(pydantic.BaseModel):
