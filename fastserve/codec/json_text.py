@@ -145,10 +145,13 @@ def _default_beside_big(value: Any) -> Any:
         return json.loads(encode_model(value))
     try:
         return _default(value)
-    except TypeError:
+    except TypeError as refusal:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return orjson.loads(orjson.dumps(value))
+        try:
+            return orjson.loads(orjson.dumps(value))
+        except TypeError:
+            raise refusal from None  # says it in the words of the standard library, as Truss does
 
 
 def _default_without_nan(value: Any) -> Any:

@@ -332,7 +332,6 @@ def _responses() -> dict[str, Question]:
         **{f"binary {kind}": pack({"kind": kind}) for kind in ("json", "stream", "json_404")},
         "stream asked as JSON": post({"kind": "stream"}, Accept="application/json"),
         "HTTP/1.0 stream": dataclasses.replace(post({"kind": "stream"}), version="1.0"),
-        "file in part": post({"kind": "file"}, Range="bytes=2-7"),
     }
 
 
@@ -493,10 +492,33 @@ QUESTIONS: Final[dict[str, dict[str, Question]]] = {
         "without slash": get("/metrics"),
     },
     "websocket": _websocket(),
+    "gaps": {
+        **each(("generator", "async_generator", "response", "response_async")),
+        "gathered": post({"kind": "generator"}, Accept="application/json"),
+        "chat": post({}, CHAT),
+    },
 }
+
+# Models whose questions are asked all at once: each takes long.
+AT_ONCE: Final = frozenset({"gaps"})
+
+# Asked while `slow` loads.
+WHILE_LOADING: Final[dict[str, Question]] = {
+    **{path: get(path) for path in GETS if path != "/metrics/more"},
+    "predict": post({}),
+    "predict bad json": send(b"{"),
+    "predict binary": pack({}),
+    "chat": post({}, CHAT),
+    "invocations": post({}, "/invocations"),
+    "websocket": Conversation([]),
+}
+
+# The files of `wrong`: none of them can be loaded.
+WRONG: Final = tuple(sorted(file.stem for file in (MODELS / "wrong" / "model").glob("*.py")))
 
 # What is around a model that is asked about it.
 ENVIRONMENT: Final = {
+    "NUM_LOAD_RETRIES_TRUSS": "1",
     "TRUSS_SECRET_of_environment": "from environment",
     "TRUSS_SECRET_overridden": "strong",
     "TRUSS_SECRET_file_wins": "middling",

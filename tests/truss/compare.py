@@ -1,6 +1,7 @@
-"""Our answers beside Truss's: asks our server the questions of `cases.py`, and says where the two part.
+"""Our answers beside Truss's: asks our server the questions of `cases.py`, and finds where the two part.
 
-Called by `test_answers.py`. `python -m tests.truss.compare [MODEL ...]` prints the table.
+Called by `test_answers.py`. `python -m tests.truss.compare [MODEL ...]` prints every difference; with --accept those
+that have a reason in `differences.py` are written into answers.json, beside what Truss answered.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import Any, Final
 
 from tests.support.process import Server, serving
 from tests.truss.cases import DYNAMIC_CONFIG, ENVIRONMENT, MODELS, QUESTIONS, SECRET_FILES
+from tests.truss.differences import reason_for
 from tests.truss.exchange import Seen
-from tests.truss.record import ANSWERS, put
+from tests.truss.record import load_answers, put_all, save_answers
 
 JSON: Final = "application/json"
 
@@ -38,13 +40,7 @@ def our_server(model: str, *flags: str) -> Iterator[Server]:
 def our_answers(model: str, *flags: str) -> dict[str, Seen]:
     """What our server answers about one model, by the names of the questions."""
     with our_server(model, *flags) as server:
-        return {name: put(server.port, question) for name, question in QUESTIONS[model].items()}
-
-
-def truss_answers(model: str) -> dict[str, Seen]:
-    """What Truss's server answered, as recorded."""
-    recorded = json.loads(ANSWERS.read_text())["models"][model]
-    return {name: said["answer"] for name, said in recorded.items()}
+        return put_all(server.port, model)
 
 
 def parsed(answer: Seen) -> Any:
@@ -52,22 +48,32 @@ def parsed(answer: Seen) -> Any:
     fields = answer.get("fields", {})
     if "content" not in answer or fields.get("content-type") != JSON:
         return answer
-    try:
-        value = json.loads(answer["content"], parse_constant=str)
-    except ValueError:
-        return answer
     kept = {name: said for name, said in fields.items() if name != "content-length"}
-    return {**answer, "fields": kept, "content": [value]}
+    return {**answer, "fields": kept, "content": json.loads(answer["content"], parse_constant=str)}
 
 
 def main() -> None:
-    flags = [word for word in sys.argv[1:] if word.startswith("-")]
-    chosen = [word for word in sys.argv[1:] if not word.startswith("-")]
-    for model in chosen or QUESTIONS:
-        ours, truss = our_answers(model, *(word for flag in flags for word in flag.split("="))), truss_answers(model)
-        for name, answer in truss.items():
-            if parsed(ours[name]) != parsed(answer):
-                print(f"{model} / {name}\n  truss {_short(answer)}\n  ours  {_short(ours[name])}")
+    answers = load_answers()
+    is_accepting = "--accept" in sys.argv
+    unexplained = 0
+    for model in [word for word in sys.argv[1:] if word != "--accept"] or QUESTIONS:
+        ours = our_answers(model)
+        for name, recorded in answers["models"][model].items():
+            recorded.pop("ours", None)
+            recorded.pop("why", None)
+            if parsed(ours[name]) == parsed(recorded["answer"]):
+                continue
+            reason = reason_for(f"{model} / {name}")
+            if reason is None:
+                unexplained += 1
+            else:
+                recorded |= {"ours": ours[name], "why": reason.why}
+            if reason is None or not is_accepting:
+                why = "WRONG" if reason is None else reason.why
+                print(f"{model} / {name}: {why}\n  truss {_short(recorded['answer'])}\n  ours  {_short(ours[name])}")
+    if is_accepting:
+        save_answers(answers)
+    sys.exit(f"{unexplained} without a reason" if unexplained else 0)
 
 
 def _short(answer: Seen) -> str:

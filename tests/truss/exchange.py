@@ -119,7 +119,7 @@ def converse(port: int, messages: list[Any], fields: Mapping[str, str]) -> Seen:
     except InvalidStatus as refusal:
         answer = refusal.response
         kept = {k.lower(): v for k, v in answer.headers.raw_items() if k.lower() not in UNCOMPARED}
-        return {"status": answer.status_code, "fields": dict(sorted(kept.items()))} | as_text(answer.body or b"")
+        return {"status": answer.status_code, "fields": dict(sorted(kept.items()))} | as_text(bytes(answer.body or b""))
     received: list[Any] = []
     with session:
         try:

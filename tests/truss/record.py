@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from tests.truss.cases import (
+    AT_ONCE,
     DYNAMIC_CONFIG,
     ENVIRONMENT,
     MODELS,
@@ -41,6 +46,13 @@ def put(port: int, question: Question) -> Seen:
     if isinstance(question, Conversation):
         return converse(port, question.messages, question.fields)
     return ask(port, question)
+
+
+def put_all(port: int, model: str) -> dict[str, Seen]:
+    """Ask the server on `port` all that is asked about `model`."""
+    questions = QUESTIONS[model]
+    with ThreadPoolExecutor(len(questions) if model in AT_ONCE else 1) as pool:
+        return dict(zip(questions, pool.map(functools.partial(put, port), questions.values()), strict=True))
 
 
 def make_app(model: Path, root: Path, dynamic_config: Mapping[str, str]) -> Path:
@@ -113,23 +125,33 @@ def record(model: str) -> dict[str, Any]:
     """What Truss answers about one model."""
     with truss_server(MODELS / model, DYNAMIC_CONFIG.get(model)) as (port, _):
         assert wait_until_ready(port), model
-        return {
-            name: {"asked": write_down(question), "answer": put(port, question)}
-            for name, question in QUESTIONS[model].items()
-        }
+        answers = put_all(port, model)
+    return {
+        name: {"asked": write_down(question), "answer": answers[name]} for name, question in QUESTIONS[model].items()
+    }
+
+
+def load_answers() -> dict[str, Any]:
+    """What has been recorded: versions, and by model and question what was asked and answered (and what we answer)."""
+    recorded: dict[str, Any] = json.loads(ANSWERS.read_text()) if ANSWERS.exists() else {"models": {}}
+    return recorded
+
+
+def save_answers(answers: dict[str, Any]) -> None:
+    answers["models"] = {name: answers["models"][name] for name in QUESTIONS if name in answers["models"]}
+    ANSWERS.write_text(json.dumps(answers, indent=1) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record what Truss's server answers.")
     parser.add_argument("models", nargs="*", metavar="MODEL", help="only these; the others stay as they are")
     chosen = parser.parse_args().models or list(QUESTIONS)
-    answers = json.loads(ANSWERS.read_text()) if ANSWERS.exists() else {"models": {}}
+    answers = load_answers()
     answers["versions"] = {name: importlib.metadata.version(name) for name in PACKAGES}
     for model in chosen:
         answers["models"][model] = record(model)
         print(f"{model}: {len(answers['models'][model])} answers", file=sys.stderr)
-        answers["models"] = {name: answers["models"][name] for name in QUESTIONS if name in answers["models"]}
-        ANSWERS.write_text(json.dumps(answers, indent=1) + "\n")
+        save_answers(answers)
 
 
 if __name__ == "__main__":

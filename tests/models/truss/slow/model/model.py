@@ -1,0 +1,21 @@
+"""Loads once the file that GATE names is there, and predicts once the payload's is."""
+
+import os
+import time
+
+
+def wait_for(path):
+    while not os.path.exists(path):
+        time.sleep(0.01)
+
+
+class Model:
+    def load(self):
+        wait_for(os.environ["GATE"])
+
+    def is_healthy(self):
+        return True
+
+    def predict(self, model_input):
+        wait_for(model_input["gate"])
+        return "through"
