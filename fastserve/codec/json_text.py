@@ -28,8 +28,10 @@ def _default(value: Any) -> Any:
     if numpy is not None:
         if isinstance(value, numpy.ndarray):  # not contiguous, or of a type orjson does not write
             return value.tolist()
-        if isinstance(value, numpy.generic):
+        if isinstance(value, (numpy.bool_, numpy.integer)):
             return value.item()
+        if isinstance(value, numpy.floating):
+            return float(value)
     if is_tensor(value):
         try:
             return _tensor_for_json(value)
@@ -114,7 +116,8 @@ def refuse_as_python(value: Any) -> bytes:
     try:
         return encode_as_python(value)
     except TypeError as error:
-        raise ResultError(f"{type(error).__name__}: {error}") from error
+        said = error.__cause__ or error
+        raise ResultError(f"{type(said).__name__}: {said}") from error
 
 
 def encode_carefully(value: Any) -> bytes:

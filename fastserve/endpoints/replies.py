@@ -128,7 +128,7 @@ class StreamReply:
         log_failure(error, self._directory, message)
         if self._head.response.kind[1].startswith(EVENT_STREAM) and self._left is None:
             request.connection.send_chunks(request, [_ERROR_EVENT])
-        if self._ends_cut_streams and not self._left:
+        if self._ends_cut_streams and not isinstance(error, ResultError):  # a wrong chunk is cut, as by Truss
             request.connection.send_end(request)
         else:
             request.connection.abort(request)

@@ -128,8 +128,8 @@ class Router:
             return None
         if slash:
             return self._of_model.get(b"/" + verb)
-        _, colon, verb = name.rpartition(b":")
-        return self._of_model.get(colon + verb if colon else b"", self._of_model[b""])
+        before, colon, verb = name.rpartition(b":")
+        return self._of_model.get(colon + verb if before else b"", self._of_model[b""])
 
 
 def _allow(methods: set[bytes]) -> bytes:

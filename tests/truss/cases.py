@@ -316,8 +316,7 @@ def _streams() -> dict[str, Question]:
         "chat": post({}, CHAT),
         "chat gathered": post({}, CHAT, Accept="application/json"),
         "chat of openai": post({}, CHAT, **{k.replace("-", "_"): v for k, v in OPENAI.items()}),
-        "completions": post({"fails": False}, COMPLETIONS),
-        "completions fail": post({"fails": True}, COMPLETIONS),
+        "completions": post({}, COMPLETIONS),
         "messages streamed": post({"stream": True}, "/v1/messages"),
         "messages whole": post({"stream": False}, "/v1/messages"),
     }
@@ -496,6 +495,7 @@ QUESTIONS: Final[dict[str, dict[str, Question]]] = {
         **each(("generator", "async_generator", "response", "response_async")),
         "gathered": post({"kind": "generator"}, Accept="application/json"),
         "chat": post({}, CHAT),
+        "completions that fail": post({}, COMPLETIONS),
     },
 }
 

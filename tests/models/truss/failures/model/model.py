@@ -63,7 +63,6 @@ FAILURES = {
     "http_subclass": lambda: Mine(409, "conflict"),
     "starlette": lambda: starlette.exceptions.HTTPException(403, "mine"),
     "starlette_default": lambda: starlette.exceptions.HTTPException(404),
-    "starlette_headers": lambda: starlette.exceptions.HTTPException(401, "mine", {"WWW-Authenticate": "Basic"}),
     "websocket": lambda: fastapi.WebSocketException(1008, "policy"),
     "cancelled": asyncio.CancelledError,
 }

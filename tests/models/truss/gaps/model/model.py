@@ -1,4 +1,4 @@
-"""Streams of every kind with a gap that is longer than streaming_read_timeout."""
+"""Streams of every kind with a gap that is longer than streaming_read_timeout; one that fails instead."""
 
 import asyncio
 import time
@@ -29,3 +29,7 @@ class Model:
 
     def chat_completions(self, model_input):
         return slow()
+
+    async def completions(self, model_input):
+        yield "data: 1\n\n"
+        raise ValueError("midway")

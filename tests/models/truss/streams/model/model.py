@@ -129,8 +129,6 @@ class Model:
 
     def completions(self, model_input):
         yield b"data: 1\n\n"
-        if model_input["fails"]:
-            raise ValueError("midway")
         yield b"data: 2\n\n"
 
     async def messages(self, model_input):
