@@ -504,7 +504,9 @@ AT_ONCE: Final = frozenset({"gaps"})
 
 # Asked while `slow` loads.
 WHILE_LOADING: Final[dict[str, Question]] = {
-    **{path: get(path) for path in GETS if path != "/metrics/more"},
+    **{path: get(path) for path in ("/", "/v1/models/model", "/v1/models/other", PREDICT, "/ping")},
+    "/v1/models/model/loaded": get("/v1/models/model/loaded"),
+    "/v1/models/model/schema": get("/v1/models/model/schema"),
     "predict": post({}),
     "predict bad json": send(b"{"),
     "predict binary": pack({}),

@@ -14,13 +14,11 @@ import importlib.metadata
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -35,17 +33,11 @@ from tests.truss.cases import (
     Conversation,
     Question,
 )
-from tests.truss.exchange import Seen, ask, converse, wait_until_ready
+from tests.truss.exchange import Seen, wait_until_ready
+from tests.truss.lives import lives, put
 
 ANSWERS: Final = Path(__file__).with_name("answers.json")
 PACKAGES: Final = ("truss", "fastapi", "starlette", "pydantic", "uvicorn", "numpy", "msgpack", "websockets")
-
-
-def put(port: int, question: Question) -> Seen:
-    """Ask the server on `port`."""
-    if isinstance(question, Conversation):
-        return converse(port, question.messages, question.fields)
-    return ask(port, question)
 
 
 def put_all(port: int, model: str) -> dict[str, Seen]:
@@ -87,9 +79,9 @@ def _replace(file: Path, old: str, new: str) -> None:
 
 @contextlib.contextmanager
 def truss_server(
-    model: Path, dynamic_config: Mapping[str, str] | None = None
-) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Truss's server with `model`; (port, process). Not ready yet. Its log is in `log` beside the app."""
+    model: Path, environment: Mapping[str, str], dynamic_config: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, subprocess.Popen[bytes], Callable[[], str]]]:
+    """Truss's server with `model`: (port, process, its log so far). Not ready yet."""
     import yaml
 
     with tempfile.TemporaryDirectory() as folder:
@@ -99,18 +91,16 @@ def truss_server(
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        env = {**os.environ, **ENVIRONMENT, **variables, "INFERENCE_SERVER_PORT": str(port), "HOME": str(root)}
+        env = {**os.environ, **environment, **variables, "INFERENCE_SERVER_PORT": str(port), "HOME": str(root)}
         env.pop("PYTHONPATH", None)
         with (root / "log").open("wb") as log:
             process = subprocess.Popen([sys.executable, "main.py"], cwd=app, env=env, stdout=log, stderr=log)
         try:
-            yield port, process
+            yield port, process, (root / "log").read_text
         finally:
             if process.poll() is None:
                 process.kill()
             process.wait()
-            if os.environ.get("SHOW_LOG"):
-                print((root / "log").read_text(), file=sys.stderr)
 
 
 def write_down(question: Question) -> Any:
@@ -123,8 +113,8 @@ def write_down(question: Question) -> Any:
 
 def record(model: str) -> dict[str, Any]:
     """What Truss answers about one model."""
-    with truss_server(MODELS / model, DYNAMIC_CONFIG.get(model)) as (port, _):
-        assert wait_until_ready(port), model
+    with truss_server(MODELS / model, ENVIRONMENT, DYNAMIC_CONFIG.get(model)) as (port, _, log):
+        assert wait_until_ready(port), log()
         answers = put_all(port, model)
     return {
         name: {"asked": write_down(question), "answer": answers[name]} for name, question in QUESTIONS[model].items()
@@ -144,11 +134,16 @@ def save_answers(answers: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Record what Truss's server answers.")
-    parser.add_argument("models", nargs="*", metavar="MODEL", help="only these; the others stay as they are")
-    chosen = parser.parse_args().models or list(QUESTIONS)
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="only these (or `lives`); the rest stays")
+    chosen = parser.parse_args().models or [*QUESTIONS, "lives"]
     answers = load_answers()
     answers["versions"] = {name: importlib.metadata.version(name) for name in PACKAGES}
+    if "lives" in chosen:
+        answers["lives"] = lives(truss_server)
+        save_answers(answers)
     for model in chosen:
+        if model == "lives":
+            continue
         answers["models"][model] = record(model)
         print(f"{model}: {len(answers['models'][model])} answers", file=sys.stderr)
         save_answers(answers)
