@@ -118,6 +118,20 @@ def path(value: object) -> str:
     raise ValueError("takes a path")
 
 
+SWITCH_WORDS: Final = {
+    **dict.fromkeys(("1", "on", "true", "yes"), True),
+    **dict.fromkeys(("0", "off", "false", "no"), False),
+}
+
+
+def switch(value: object) -> bool:
+    """A parser for what is on or off. An option with it is a flag without a value, and has a --no- form."""
+    is_on = SWITCH_WORDS.get(str(value).strip().lower())
+    if is_on is None:
+        raise ValueError(f"takes one of {', '.join(SWITCH_WORDS)}")
+    return is_on
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' with the known name nearest to `word`, or nothing if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -153,6 +167,11 @@ class Option:
     @property
     def variable(self) -> str:
         return PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
+
+    @property
+    def off_flag(self) -> str | None:
+        """The flag that turns a switch off; None for an option that takes a value."""
+        return "--no-" + self.flag.removeprefix("--") if self.parse is switch else None
 
 
 def option(
@@ -210,6 +229,14 @@ class Config:
         "how long requests in flight may take to finish after SIGTERM",
         seconds(0, 86400),
         metavar="S",
+    )
+
+    # For development: watching costs some time, and two versions of a model share the memory while one takes over.
+    reload: bool = option(
+        False,
+        "--reload",
+        "load the model anew when its files change, while the old one goes on serving",
+        switch,
     )
 
     # Where Truss's platform mounts secrets, one file each. On a laptop nobody can write there.
@@ -422,6 +449,14 @@ class Config:
         "debug, info, warning, error or critical",
         one_of("debug", "info", "warning", "error", "critical"),
         metavar="LEVEL",
+        group="logs",
+    )
+    # A line costs half of what the request does; proxies and load balancers write their own.
+    access_log: bool = option(
+        False,
+        "--access-log",
+        "one line on stdout for each request answered, but for probes and scrapes",
+        switch,
         group="logs",
     )
     # Lines for a person at a terminal, JSON for whatever collects logs elsewhere.

@@ -36,6 +36,20 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "predict_concurrency": ({"1": 1, "4096": 4096}, ["0", "4097", "-1", "many"]),
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
+    "reload": (
+        {
+            "on": True,
+            "ON": True,
+            "1": True,
+            "true": True,
+            "yes": True,
+            "off": False,
+            "0": False,
+            "False": False,
+            "no": False,
+        },
+        ["maybe", "2", "-1"],
+    ),
     "secrets_path": ({"/run/secrets": "/run/secrets", "a/b": str(Path.cwd() / "a/b")}, [" ", "a\0b"]),
     "dynamic_config_path": ({"/tmp": "/tmp", "~": str(Path.home())}, [" ", "~nobody-of-that-name/x"]),
     "manifest_root": ({"/mnt": "/mnt", ".": str(Path.cwd())}, [" "]),
@@ -61,6 +75,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
         {"exit-zero": ("exit-zero",), " lost-headers,UNAWAITED-load ": QUIRKS[:2], "all": QUIRKS, "none": ()},
         ["exit-one", "exit-zero,", ",", "all,none"],
     ),
+    "access_log": ({"1": True, "on": True, "FALSE": False, "no": False}, ["maybe", "2"]),
     "log_level": ({"debug": "debug", "CRITICAL": "critical"}, ["loud", "warn"]),
     "log_format": ({"auto": "auto", "Text": "text", "json": "json"}, ["xml"]),
 }

@@ -37,7 +37,7 @@ def test_every_flag_it_names_exists_and_every_limit_it_lists_has_that_default() 
     by_flag = {option.flag: name for name, option in OPTIONS.items()}
     rows = [
         [cell.strip() for cell in line.split("|")[2:4]]
-        for line in README.split("### Limits")[1].splitlines()
+        for line in README.split("### Limits")[1].partition("\n##")[0].splitlines()
         if line.startswith("|") and "`--" in line
     ]
     assert len(rows) == 8

@@ -28,43 +28,75 @@ App = Callable[..., Awaitable[None]]
 class AsgiReply:
     """One response that is sent by calling it."""
 
-    __slots__ = ("_directory", "_head", "_is_complete", "_prediction", "_runtime", "_stream", "_when_complete")
+    __slots__ = (
+        "_app",
+        "_directory",
+        "_has_left",
+        "_head",
+        "_is_complete",
+        "_prediction",
+        "_runtime",
+        "_stream",
+        "_when_complete",
+    )
 
-    def __init__(self, prediction: Prediction, runtime: Runtime, directory: str) -> None:
+    def __init__(self, prediction: Prediction, app: App, runtime: Runtime, directory: str) -> None:
         self._prediction = prediction
+        self._app = app
         self._runtime = runtime
         self._directory = directory
         self._head: UserHead | None = None
         self._stream: Stream | None = None
         self._is_complete = False
+        self._has_left = False  # the client, before the response was complete
         self._when_complete: asyncio.Future[None] | None = None
 
-    async def send_in_slot(self, app: App) -> None:
+    async def send_in_slot(self) -> None:
         """Until all content has been produced; what comes after that (a background task) goes on by itself."""
         self._when_complete = asyncio.get_running_loop().create_future()
-        self._runtime.run_task(self.run(app))
+        self._runtime.run_task(self.run())
         await self._when_complete
 
-    async def run(self, app: App) -> None:
+    async def run(self) -> None:
         """Call the response until it is done, its background task included. Never raises."""
-        asked = self._prediction.asked
-        disconnection = Disconnection() if asked is None else asked.disconnection
-        request = self._prediction.request
-        scope = make_scope(request.head, request.connection.addresses(request), {})
         try:
-            await app(scope, make_receive(disconnection), self._send)
+            await self._call()
             if not self._is_complete:
-                raise ResultError("the response ended without its last piece")
+                self._fail(None if self._prediction.is_unread else ResultError("the response ended before its end"))
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             self._fail(error)
         finally:
             self._complete()
+        if self._has_left:
+            await self._clean_up()
+
+    async def _call(self) -> None:
+        prediction = self._prediction
+        if prediction.disconnection is None:
+            prediction.disconnection = Disconnection()
+            if prediction.is_unread:
+                prediction.disconnection.happen()
+        request = prediction.request
+        scope = make_scope(request.head, request.connection.addresses(request), {})
+        await self._app(scope, make_receive(prediction.disconnection), self._send)
+
+    async def _clean_up(self) -> None:
+        """What starlette leaves out if it cannot send all: closing the iterator; a task that removes a file, say."""
+        aclose = getattr(getattr(self._app, "body_iterator", None), "aclose", None)
+        for finish in (aclose, getattr(self._app, "background", None)):
+            try:
+                if finish is not None:
+                    await finish()
+            except BaseException as error:  # noqa: BLE001
+                self._fail(error)
 
     async def _send(self, message: Message) -> None:
         """ASGI's `send`: http.response.start, then http.response.body until one has no `more_body`."""
         kind = message["type"]
         if kind == "http.response.start" and self._head is None:
             self._head = read_head(message["status"], message.get("headers", ()))
+            if self._when_complete is not None:
+                self._open_stream(self._head)  # now: its head may have to go out before the first piece is there
         elif kind == "http.response.body" and self._head is not None and not self._is_complete:
             await self._send_content(self._head, message.get("body", b""), message.get("more_body", False))
         else:
@@ -77,13 +109,11 @@ class AsgiReply:
             request.connection.send_response(request, Response(kind, bytes(content), fields))
             self._complete()
             return
-        if self._stream is None:
-            self._prediction.stream_head = head
-            self._stream = self._runtime.open_stream(self._prediction, stops_unread=self._prediction.asked is None)
-        stream = self._stream
+        stream = self._stream or self._open_stream(head)
         if not stream.put(content):
             await stream.wait_for_room_on_loop()
         if stream.must_stop:
+            self._has_left = True
             raise ClientGoneError
         if not has_more:
             stream.end()
@@ -91,19 +121,28 @@ class AsgiReply:
         else:
             await asyncio.sleep(0)  # a response that never waits must not hold the loop
 
+    def _open_stream(self, head: UserHead) -> Stream:
+        self._prediction.stream_head = head
+        self._stream = self._runtime.open_stream(self._prediction, stops_unread=self._prediction.asked is None)
+        return self._stream
+
     def _complete(self) -> None:
         """All content is produced."""
         self._is_complete = True
+        if self._prediction.disconnection is not None:
+            self._prediction.disconnection.happen()
         if self._when_complete is not None and not self._when_complete.done():
             self._when_complete.set_result(None)
 
-    def _fail(self, error: BaseException) -> None:
-        is_gone = self._stream is not None and self._stream.must_stop
+    def _fail(self, error: BaseException | None) -> None:
+        """The response ended too early; without an error because its client has gone, and it looked."""
         if self._stream is not None and not self._stream.is_done:
-            self._stream.end(None if is_gone else error)
+            self._stream.end(None if self._has_left else error)
+        elif error is None:
+            return
         elif self._is_complete:
             log_failure(error, self._directory, "Exception after the response was complete")
-        elif not is_gone:
+        elif not self._has_left:
             request = self._prediction.request
             request.connection.send_response(request, failure(error, self._directory))
 

@@ -67,6 +67,9 @@ def _chosen_failure(error: Any, directory: str) -> Response:
         content = encode_json({"error": error.detail})
     except ResultError as wrong:
         return failure(wrong, directory)
+    except Exception as wrong:  # noqa: BLE001 - its headers may be anything
+        log_failure(wrong, directory)
+        return MODEL_FAILED
     fields = given.fields.removesuffix(ERROR_FIELDS)
     return Response((given.kind[0], JSON), content, error_fields(FROM_MODEL) + fields)
 

@@ -35,6 +35,7 @@ _ERROR: Final[Json] = {
 _ERRORS: Final = {
     400: "The content is not what the model takes.",
     404: "The model says nothing of its types.",
+    422: "The new code cannot be used; the code before goes on.",
     500: "The model failed, or its result cannot be sent.",
     503: "The model is loading, or the server is draining.",
 }
@@ -64,6 +65,7 @@ PLAIN: Final[Mapping[str, tuple[str, Json, tuple[int, ...]]]] = {
     ),
     "schema": ("What predict takes and returns, as JSON Schema", _of_json({"type": "object"}), (404, 500, 503)),
     "openapi": ("This document", _of_json({"type": "object"}), (503,)),
+    "hot_reload": ("Give the living model the code that is on disk now", _of_json({"type": "object"}), (422,)),
     "metrics": ("Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}, (500,)),
 }
 

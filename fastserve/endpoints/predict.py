@@ -20,7 +20,7 @@ from fastserve.codec.json_text import (
 from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.config import Config
 from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, failure, refusal, truss_error
-from fastserve.endpoints.prediction import Asked, BinaryPrediction, Prediction
+from fastserve.endpoints.prediction import BinaryPrediction, Prediction
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
@@ -128,7 +128,7 @@ class MethodEndpoint:
     def _run(self, request: Request, prediction: Prediction) -> None:
         request.work = prediction
         if self._entry.takes_request:
-            prediction.asked = Asked(request)
+            prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
         self._submit(prediction)
 

@@ -6,6 +6,7 @@ Made by `predict.py`. Called by the model's steps, some of it on worker threads,
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
@@ -67,10 +68,11 @@ class Prediction(Job):
     """One request on its way through the model (messages.Work).
 
     asked: the request, if some method takes it.
+    disconnection: told when the client leaves or the answer is complete; None while nobody would be told.
     stream_head: status and fields of the stream that the result is.
     """
 
-    __slots__ = ("_endpoint", "_reply", "asked", "request", "stream_head")
+    __slots__ = ("_endpoint", "_reply", "asked", "disconnection", "request", "stream_head")
 
     def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any) -> None:
         # Job.__init__ is written out: a frame less for each request.
@@ -81,7 +83,13 @@ class Prediction(Job):
         self.request = request
         self._reply: StreamReply | None = None
         self.asked: Asked | None = None
+        self.disconnection: Disconnection | None = None
         self.stream_head: UserHead | None = None
+
+    def let_ask(self) -> None:
+        """Some method takes the request."""
+        self.asked = Asked(self.request)
+        self.disconnection = self.asked.disconnection
 
     # --- called by the model's side ---
 
@@ -120,8 +128,8 @@ class Prediction(Job):
 
     def _send_starlette(self, response: Any) -> Any:
         """Have starlette send it: a stream within the slot, as it may still run the model; else afterwards."""
-        reply = AsgiReply(self, self._endpoint.runtime, self._endpoint.directory)
-        return reply.send_in_slot(response) if hasattr(response, "body_iterator") else (reply, response)
+        reply = AsgiReply(self, response, self._endpoint.runtime, self._endpoint.directory)
+        return reply.send_in_slot() if hasattr(response, "body_iterator") else reply
 
     def wants_whole(self) -> bool:
         """Truss's rule: a client that accepts exactly JSON gets a generator's output as one JSON string.
@@ -137,6 +145,8 @@ class Prediction(Job):
         )
 
     def on_result(self) -> None:
+        if self.disconnection is not None and not isinstance(self.value, AsgiReply):
+            self.disconnection.happen()
         if self.is_cancelled or self.stream is not None:
             self._on_unwanted_result()
             return
@@ -158,13 +168,17 @@ class Prediction(Job):
         if isinstance(content, Response):
             self.request.connection.send_response(self.request, content)
         elif content is not None:  # else it has been sent within the slot
-            REQUEST_IDS.set(self.request.ids)
-            reply, response = content
-            self._endpoint.runtime.run_task(reply.run(response))
+            start = functools.partial(self._endpoint.runtime.run_task, content.run())
+            if self.context is None:
+                start()
+            else:  # not in that of whoever's result came first in this turn
+                self.context.run(start)
 
     def _on_unwanted_result(self) -> None:
-        """Nobody is there to be told what went wrong; the log is."""
+        """Nobody is there to be told what went wrong; the log is. A response still has its background task run."""
         error, self.error = self.error, None
+        if isinstance(self.value, AsgiReply):
+            self._send(self.value)
         if error is not None and not isinstance(error, asyncio.CancelledError):
             REQUEST_IDS.set(self.request.ids)
             log_failure(error, self._endpoint.directory)
@@ -177,8 +191,8 @@ class Prediction(Job):
     # --- called by the connection's side (messages.Work) ---
 
     def on_disconnect(self) -> None:
-        if self.asked is not None:
-            self.asked.disconnection.happen()
+        if self.disconnection is not None:
+            self.disconnection.happen()
         policy = self._endpoint.cancel_on_disconnect
         if policy == "none":
             self.drop_output(stops=False)

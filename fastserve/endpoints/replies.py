@@ -66,6 +66,8 @@ class StreamReply:
     def on_chunks(self, stream: Stream) -> None:
         """Send what there is; end the response if the stream has ended."""
         if self._is_over:
+            if not stream.is_cancelled:
+                stream.cancel()  # nothing more is sent: the producer must not wait for room
             return
         if stream.is_cancelled:
             self._leave(stream)
@@ -147,4 +149,5 @@ OK_STREAM: Final = UserHead(Response((200, b"application/octet-stream"), b""), N
 OK_EVENTS: Final = UserHead(Response((200, EVENT_STREAM), b""), None)
 
 # The event that tells an EventSource of the failure (HTML standard, section 9.2); nothing of what user code raised.
-_ERROR_EVENT: Final = b"event: error\ndata: %b\n\n" % MODEL_FAILED.content
+# The empty line before it ends what the model may have left open; behind a complete event it means nothing.
+_ERROR_EVENT: Final = b"\n\nevent: error\ndata: %b\n\n" % MODEL_FAILED.content

@@ -21,6 +21,7 @@ _MODELS: Final = b"/v1/models/"  # then any one segment: the name of the model i
 _PREDICT_SUFFIXES: Final = (b":predict", b":predict_binary")
 
 OPENAPI: Final = b"/openapi.json"
+HOT_RELOAD: Final = b"/hot-reload"
 METRICS: Final = (b"/metrics", b"/metrics/")  # Truss redirects the first to the second
 LIVENESS: Final = (b"/", b"/livez", b"/healthz", b"/v2/health/live")
 READINESS: Final = (b"/ping", b"/health", b"/readyz", b"/ready", b"/v2/health/ready")
@@ -40,7 +41,7 @@ class Endpoints:
     """What answers where.
 
     openai: by the name of the model's method. health: the readiness that asks the model too.
-    openapi: told with each request which operations there are.
+    openapi: told with each request which operations there are. hot_reload: None if there is no such route.
     """
 
     predict: Finder
@@ -52,6 +53,7 @@ class Endpoints:
     metrics: Answer
     schema: Answer
     openapi: Callable[[Operations, Request], None]
+    hot_reload: Answer | None = None
 
 
 class Router:
@@ -71,6 +73,8 @@ class Router:
             **dict.fromkeys(METRICS, self._get("metrics", endpoints.metrics)),
             OPENAPI: self._get("openapi", lambda request: endpoints.openapi(operations, request)),
         }
+        if endpoints.hot_reload is not None:
+            self._paths[HOT_RELOAD] = {b"POST": self._finder("hot_reload", endpoints.hot_reload)}
         # Truss: GET of a predict path is that of the model; its own command line waits on it.
         of_predict_path = {**health, **predict}
         # By what follows the name of the model.
@@ -84,13 +88,17 @@ class Router:
 
     def _get(self, kind: str, answer: Answer) -> Methods:
         """What is asked for with GET or HEAD. kind: what `operations` calls it."""
+        return dict.fromkeys((b"GET", b"HEAD"), self._finder(kind, answer))
+
+    def _finder(self, kind: str, answer: Answer) -> Finder:
+        """One route for every head."""
         route = Route(answer)
 
         def find(head: Head) -> Route:
             return route
 
         self._kinds[find] = kind
-        return dict.fromkeys((b"GET", b"HEAD"), find)
+        return find
 
     def operations(self) -> Operations:
         """Every path, with {model} for any name, and its methods with the kind of what answers: for openapi.json."""

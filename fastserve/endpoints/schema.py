@@ -1,6 +1,7 @@
 """GET of what the model takes and returns: Truss's `/v1/models/{model}/schema`, and `/openapi.json` for all routes.
 
-Each is built at its first request after the model has loaded, and kept. Called by the router.
+Each is built at its first request after the model has loaded, and kept for as long as that version of the model
+serves. Called by the router.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class Schemas:
         self._lifecycle = lifecycle
         self._title = title
         self._built: dict[str, Response] = {}
+        runtime.on_adopted.append(self._built.clear)
 
     def answer_schema(self, request: Request) -> None:
         """Truss's account of predict, or its 404 if there is nothing to tell."""

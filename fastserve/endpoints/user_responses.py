@@ -100,9 +100,16 @@ def _encode(box: list[Any]) -> tuple[Content, bytes]:
     if box[0] is None:
         return b"", b""
     if isinstance(box[0], str):
-        return box[0].encode(), b"text/plain; charset=utf-8"
+        return _encode_text(box[0]), b"text/plain; charset=utf-8"
     content = as_content(box)
     return (encode_json(box[0]), JSON) if content is None else (content, OCTET_STREAM)
+
+
+def _encode_text(text: str) -> bytes:
+    try:
+        return str.encode(text)  # a subclass may have an `encode` of its own
+    except UnicodeEncodeError as error:
+        raise ResultError(f"a response holds text that is not Unicode: {error}") from None
 
 
 def whole_of_starlette(user: Any) -> Response | None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from fastserve.http11.connection import Connection
 from fastserve.http11.listener import Listener
+from fastserve.logs import REQUEST_IDS
 from fastserve.messages import Request, Response
 
 _logger: Final = logging.getLogger("fastserve.access")
@@ -50,4 +51,6 @@ class LoggedConnection(Connection):
             return
         version = "1.0" if head.is_http10 else "1.1"
         target = head.target.decode("latin-1")
+        token = REQUEST_IDS.set(request.ids)  # an answer may come from anywhere
         _logger.info("Handled request: %s %s HTTP/%s %d", head.method.decode(), target, version, status)
+        REQUEST_IDS.reset(token)

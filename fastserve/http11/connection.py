@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
         self._request = request.work = None  # each holds the other: nothing is left to the garbage collector
         self._move_to(Phase.IDLE)
         if self._unread:
-            self._advance()
+            self._go_on()
 
     def send_response(self, request: Request, response: Response) -> None:
         if request is not self._request:
@@ -476,7 +476,12 @@ class Connection(asyncio.Protocol):
             return
         self._move_to(Phase.IDLE)
         if self._unread:
-            self._advance()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Look at what is pipelined; in a fresh context, since this may be a coroutine's, with what that has set."""
+        if not self._is_advancing:
+            self._listener.context.copy().run(self._advance)
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be taken as a request: one response, then close; nothing behind it is parsed."""

@@ -6,6 +6,7 @@ Knows connections by three calls. Made by `server.py`, which drains and aborts t
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 from collections.abc import Callable
 from typing import Protocol
@@ -34,12 +35,14 @@ class Listener:
     route: finds what answers a head; called once for each head that is parsed.
     next_number: the number of the next request.
     is_draining: the server is stopping: every response closes its connection.
+    context: that of no request.
     """
 
     __slots__ = (
         "_emptied",
         "config",
         "connections",
+        "context",
         "deadlines",
         "encoder",
         "is_draining",
@@ -57,6 +60,7 @@ class Listener:
         self.deadlines = Deadlines(loop.time(), self.connections)
         self.next_number: Callable[[], int] = itertools.count(1).__next__
         self.is_draining = False
+        self.context = contextvars.copy_context()
         self._emptied: asyncio.Future[None] | None = None
 
     def drain(self) -> None:

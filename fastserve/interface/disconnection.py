@@ -30,9 +30,14 @@ class Disconnection:
             tell()
 
     async def wait(self) -> None:
-        """Until it has happened. On the loop."""
-        happened = asyncio.Event()
-        with self._telling(happened.set):
+        """Until it has happened. On any loop: a sync method may run one of its own."""
+        happened, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # that loop has ended
+                loop.call_soon_threadsafe(happened.set)
+
+        with self._telling(tell):
             await happened.wait()
 
     @contextlib.contextmanager

@@ -28,7 +28,10 @@ class Fields(Mapping[str, str]):
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        return self._fields[name.lower().encode("latin-1")].decode("latin-1")
+        value = self._fields.get(name.lower().encode())
+        if value is None:
+            raise KeyError(name)
+        return value.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)

@@ -14,8 +14,8 @@ from typing import Any
 class Response:
     """A whole response.
 
-    content: text (sent as UTF-8) or bytes (or what holds bytes: memoryview, numpy array, torch tensor) as they are;
-        None is no content; anything else is sent as JSON.
+    content: text (sent as UTF-8) or bytes (bytearray, memoryview) as they are; None is no content; anything else is
+        sent as JSON.
     media_type: the Content-Type; by default text/plain, application/octet-stream or application/json.
     """
 
@@ -59,11 +59,18 @@ class HTTPError(Exception):
 
     def __init__(self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None) -> None:
         if detail is None:
-            detail = http.HTTPStatus(status_code).phrase
+            detail = _phrase(status_code)
         super().__init__(f"{status_code}: {detail}")
         self.status_code = status_code
         self.detail = detail
         self.headers = dict(headers or {})
+
+
+def _phrase(status_code: int) -> str:
+    try:
+        return http.HTTPStatus(status_code).phrase
+    except ValueError:  # 499 and its like, which others have made up
+        return f"Error {status_code}"
 
 
 def is_starlette_response(value: object) -> bool:

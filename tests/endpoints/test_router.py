@@ -15,7 +15,7 @@ PREDICT = Route(lambda request: None)
 READINESS_ANSWERS: list[Request] = []
 
 
-def make_router() -> Router:
+def make_router(*, reloads: bool = False) -> Router:
     def answers(text: str) -> Callable[[Request], None]:
         return lambda request: answer(request, text)
 
@@ -30,6 +30,7 @@ def make_router() -> Router:
             metrics=answers("metrics"),
             schema=answers("schema"),
             openapi=lambda operations, request: answer(request, "openapi"),
+            hot_reload=answers("hot") if reloads else None,
         )
     )
 
@@ -42,10 +43,10 @@ def answer(request: Request, text: str) -> None:
     request.connection.send_response(request, Response((200, b""), text.encode()))
 
 
-def ask(method: str, path: str) -> tuple[Route, Response | None]:
+def ask(method: str, path: str, *, reloads: bool = False) -> tuple[Route, Response | None]:
     """The route, and what it answers if it is not predict's."""
     head = Head(b"", method.encode(), path.encode(), path.encode(), {})
-    route = make_router().route(head)
+    route = make_router(reloads=reloads).route(head)
     if route is PREDICT:
         return route, None
     responder = RecordingResponder()
@@ -193,3 +194,17 @@ def test_options_tells_what_is_allowed(path: str, status: int) -> None:
     assert response is not None
     assert response.kind[0] == status
     assert response.fields.startswith(b"Allow: ")
+
+
+def test_a_hot_reload_is_a_post_where_there_is_one() -> None:
+    _, response = ask("POST", "/hot-reload", reloads=True)
+    assert response is not None
+    assert response.content == b"hot"
+    for method, reloads, status in (("POST", False, 404), ("GET", False, 404), ("GET", True, 405)):
+        route, response = ask(method, "/hot-reload", reloads=reloads)
+        assert route.is_refusal
+        assert response is not None
+        assert response.kind[0] == status
+    operations = make_router(reloads=True).operations()
+    assert operations["/hot-reload"] == [("POST", "hot_reload")]
+    assert set(operations) - set(make_router().operations()) == {"/hot-reload"}

@@ -104,7 +104,7 @@ class Scene:
             self.lifecycle.move_to(State.READY)
         contract = read_contract(model)
         self.types = read_types(contract, read_inputs(contract))
-        runtime = type("FakeRuntime", (), {"contract": contract, "inputs": read_inputs(contract)})
+        runtime = type("FakeRuntime", (), {"contract": contract, "inputs": read_inputs(contract), "on_adopted": []})
         schemas = Schemas(cast(Runtime, runtime), self.lifecycle, "the name")
         endpoints = Endpoints(
             predict=finder(),

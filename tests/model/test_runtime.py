@@ -20,13 +20,14 @@ import uvloop
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, ResultError, SetupError
-from fastserve.model import runtime as runtime_module
 from fastserve.model import threads
+from fastserve.model import version as version_module
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import find_load
-from fastserve.model.runtime import LOAD_RETRIES_VARIABLE, SIDE_THREADS, Runtime
+from fastserve.model.runtime import Runtime
 from fastserve.model.steps import Job
 from fastserve.model.streams import FREE_BYTES, Stream
+from fastserve.model.version import LOAD_RETRIES_VARIABLE, SIDE_THREADS
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -98,7 +99,7 @@ def wait(event: threading.Event) -> None:
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """serve(Model, scenario): load it into a runtime, play the scenario, stop; nothing may be left behind."""
     monkeypatch.setattr(threads, "STOP_S", 5.0)
-    monkeypatch.setattr(runtime_module, "LOAD_PAUSE_S", 0.0)
+    monkeypatch.setattr(version_module, "LOAD_PAUSE_S", 0.0)
     monkeypatch.delenv(LOAD_RETRIES_VARIABLE, raising=False)
 
     def serve(
@@ -110,7 +111,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         **settings: Any,
     ) -> T:
         monkeypatch.setattr(Asked, "encode", lambda job: encode(job.value))
-        monkeypatch.setattr(runtime_module, "make_model", lambda *_: model())
+        monkeypatch.setattr(version_module, "make_model", lambda *_: model())
         before = set(threading.enumerate())
         loop = uvloop.new_event_loop()
         directory = ModelDirectory(Path("/nowhere"), {}, {})
@@ -133,7 +134,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         assert has_stopped
         assert set(threading.enumerate()) <= before
         assert runtime.in_flight == 0
-        assert runtime._hall.budget.used == 0
+        assert runtime._budget.used == 0
         return played
 
     return serve
@@ -1208,7 +1209,7 @@ def test_a_load_that_the_server_cancels_is_cancelled(
 
     async def scenario(runtime: Runtime) -> None:
         """Load a second time, and leave it."""
-        monkeypatch.setattr(runtime_module, "make_model", lambda *_: slow())
+        monkeypatch.setattr(version_module, "make_model", lambda *_: slow())
         loading = asyncio.ensure_future(runtime.load())
         await until(begun.is_set)
         loading.cancel()
@@ -1232,7 +1233,7 @@ def test_a_pause_is_made_between_two_tries(
 
     monkeypatch.setattr("asyncio.sleep", note)
     serve(lambda: Loading(1), ask_once)
-    assert pauses == [runtime_module.LOAD_PAUSE_S]
+    assert pauses == [version_module.LOAD_PAUSE_S]
     lines = [record.getMessage() for record in caplog.records if record.name == "fastserve"]
     assert lines[0] == "Executing model.load()..."
     assert lines[1].startswith("model.load() failed; trying again in 0 s")

@@ -157,3 +157,33 @@ class Model:
 def test_our_own_request_is_shared_too_and_a_first_step_may_do_without_the_inputs(tmp_path: Path) -> None:
     with serving(write_model(tmp_path, OURS_IN_ALL_STEPS)) as server:
         assert server.predict({"a": 1}) == [{"a": 1}, ["POST", 1]]
+
+
+LEAKING = """
+import contextvars
+import starlette.responses
+seen = contextvars.ContextVar("seen", default="nothing")
+
+class Model:
+    async def predict(self, inputs):
+        found = seen.get()
+        seen.set(inputs)
+        return found
+    async def chat_completions(self, inputs):
+        return starlette.responses.JSONResponse(await self.predict(inputs), background=self.background)
+    async def background(self):
+        pass
+"""
+
+
+def test_what_a_coroutine_sets_in_its_context_is_not_seen_by_the_request_pipelined_behind(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, LEAKING)) as server, server.connect() as peer:
+        for path in (PREDICT, "/v1/chat/completions"):
+            post = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n" % path.encode()
+            peer.sendall(post + b"1" + post + b"2" + post + b"3")
+            received = b""
+            while received.count(b'"nothing"') < 3:
+                piece = peer.recv(65536)
+                assert piece
+                received += piece
+                assert not received.endswith((b"\r\n1", b"\r\n2"))

@@ -50,7 +50,7 @@ def _read_one(client: h11.Connection) -> tuple[Answer | None, bytes]:
                 raise
             return answer, b""  # cut short
         if isinstance(event, h11.Response):
-            fields = {name.decode(): value.decode() for name, value in event.headers}
+            fields = {name.decode(): value.decode("latin-1") for name, value in event.headers}
             answer = Answer(event.status_code, fields, b"", is_complete=False)
         elif isinstance(event, h11.Data):
             assert answer is not None
