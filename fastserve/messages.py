@@ -165,8 +165,13 @@ class Responder(Protocol):
         """Write all of `response`; the exchange is over."""
         ...
 
-    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
-        """Write status line and header section; `length` bytes of content follow, or as many as come."""
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
+        """Write status line and header section; `length` bytes of content follow, or as many as come.
+
+        may_pause: the content may pause for longer than the read timeout of streams.
+        """
         ...
 
     def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:

@@ -28,8 +28,10 @@ def _default(value: Any) -> Any:
     if numpy is not None:
         if isinstance(value, numpy.ndarray):  # not contiguous, or of a type orjson does not write
             return value.tolist()
-        if isinstance(value, numpy.generic):
+        if isinstance(value, (numpy.bool_, numpy.integer)):
             return value.item()
+        if isinstance(value, numpy.floating):
+            return float(value)
     if is_tensor(value):
         try:
             return _tensor_for_json(value)
@@ -114,7 +116,8 @@ def refuse_as_python(value: Any) -> bytes:
     try:
         return encode_as_python(value)
     except TypeError as error:
-        raise ResultError(f"{type(error).__name__}: {error}") from error
+        said = error.__cause__ or error
+        raise ResultError(f"{type(said).__name__}: {said}") from error
 
 
 def encode_carefully(value: Any) -> bytes:
@@ -145,10 +148,13 @@ def _default_beside_big(value: Any) -> Any:
         return json.loads(encode_model(value))
     try:
         return _default(value)
-    except TypeError:
+    except TypeError as refusal:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return orjson.loads(orjson.dumps(value))
+        try:
+            return orjson.loads(orjson.dumps(value))
+        except TypeError:
+            raise refusal from None  # says it in the words of the standard library, as Truss does
 
 
 def _default_without_nan(value: Any) -> Any:

@@ -137,13 +137,19 @@ class MethodEndpoint:
         request.connection.send_response(request, response)
 
     def reply_for(self, request: Request, head: UserHead | None) -> StreamReply:
-        """The reply that a stream is sent as. head: the model's own choice, if it made one."""
+        """The reply that a stream is sent as. head: the model's own choice, if it made one.
+
+        The read timeout and `on_stream_error` are for what a method yields. As in Truss they are not for a response
+        object, nor for what postprocess yields (the only generator that a model with postprocess answers with).
+        """
+        is_yielded = head is None and self._entry.last.name != "postprocess"
         return StreamReply(
             request,
             self._stream_head if head is None else head,
             self._loop,
             self.directory,
-            ends_cut_streams=self._ends_cut_streams,
+            ends_cut_streams=is_yielded and self._ends_cut_streams,
+            may_pause=not is_yielded,
         )
 
 

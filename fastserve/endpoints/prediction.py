@@ -214,7 +214,7 @@ class BinaryPrediction(Prediction):
     def encode(self) -> Any:
         if is_response(self.value):
             return self._encode_response()
-        if isinstance(self.value, _BYTES):
+        if isinstance(self.value, bytes):  # a bytearray or memoryview is msgpack like any other value, as in Truss
             return self._encode_bytes()
         box, self.value = [dump_model(self.value)], None
         return Response((200, OCTET_STREAM), b"", pieces=encode_msgpack(box))

@@ -110,9 +110,9 @@ class Router:
 
     def route(self, head: Head) -> Route:
         """The route for `head`; a refusal if there is none."""
-        methods = self._paths.get(head.path)
-        if methods is None and head.path.startswith(_MODELS):
-            methods = self._methods_of_model(head.path[len(_MODELS) :])
+        methods = self._methods(head.path)
+        if methods is None and head.path.endswith(b"/") and head.path != b"//":
+            methods = self._methods(head.path[:-1])  # Truss redirects there, which not every client follows
         if methods is None:
             if head.path == b"*":  # OPTIONS *: the server as a whole (RFC 9110 section 9.3.7)
                 return _options({b"GET", b"HEAD", b"POST"}, 200)
@@ -124,14 +124,20 @@ class Router:
             return _options(set(methods), 204)
         return _refuse(truss_error(405, FROM_CLIENT, "Method Not Allowed", _allow(set(methods))))
 
+    def _methods(self, path: bytes) -> Methods | None:
+        methods = self._paths.get(path)
+        if methods is None and path.startswith(_MODELS):
+            methods = self._methods_of_model(path[len(_MODELS) :])
+        return methods
+
     def _methods_of_model(self, rest: bytes) -> Methods | None:
         name, slash, verb = rest.partition(b"/")
         if not name:
             return None
         if slash:
             return self._of_model.get(b"/" + verb)
-        _, colon, verb = name.rpartition(b":")
-        return self._of_model.get(colon + verb if colon else b"", self._of_model[b""])
+        before, colon, verb = name.rpartition(b":")
+        return self._of_model.get(colon + verb if before else b"", self._of_model[b""])
 
 
 def _allow(methods: set[bytes]) -> bytes:

@@ -19,6 +19,7 @@ from fastserve.messages import JSON, OCTET_STREAM, Response
 # Truss marks what a model answers from 300 on as the client's doing.
 ERROR_FIELDS: Final = b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: 700\r\n"
 FIRST_MARKED: Final = 300
+_MARKS: Final = frozenset({b"x-baseten-error-source", b"x-baseten-error-code"})
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token, RFC 9110 section 5.6.2
 _VALUE: Final = re.compile(rb"[\t -~\x80-\xff]*")  # RFC 9110 section 5.5: no CR, LF or NUL, which would end the field
@@ -55,7 +56,7 @@ def read_head(status: object, pairs: Iterable[tuple[bytes, bytes]], default_type
             content_type = value
         elif name == b"content-length":
             length = _read_length(value)
-        elif name not in _OURS:
+        elif name not in _OURS and (status < FIRST_MARKED or name not in _MARKS):
             lines += b"%b: %b\r\n" % (given, value)
     if status >= FIRST_MARKED:
         lines += ERROR_FIELDS

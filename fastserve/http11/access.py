@@ -36,9 +36,11 @@ class LoggedConnection(Connection):
         self._log(request, response.kind[0])
         super().send_response(request, response)
 
-    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
         self._log(request, response.kind[0])
-        super().send_head(request, response, length)
+        super().send_head(request, response, length, may_pause=may_pause)
 
     def _log(self, request: Request, status: int) -> None:
         if request is not self._request or request.number == self._logged:  # gone, or one way that leads to another

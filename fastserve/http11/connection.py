@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         "_is_advancing",
         "_is_chunked",
         "_listener",
+        "_may_pause",
         "_parsed",
         "_peer_sent_eof",
         "_phase",
@@ -101,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._probes_left = CHUNK_PROBES
         self._will_close = False  # no exchange follows the present one
         self._is_advancing = False  # `_advance` is on the stack
+        self._may_pause = False  # that response has no read timeout
         self._is_chunked = False  # the response that is being sent is in the chunked transfer coding
         self._discarded = 0  # bytes dropped while lingering
 
@@ -192,9 +194,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(piece)
         self._end_exchange()
 
-    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
         if request is not self._request:
             return
+        self._may_pause = may_pause
         self._is_chunked = length is None and not request.head.is_http10
         if length is None and not self._is_chunked:
             self._will_close = True  # the close ends the content
@@ -291,7 +296,7 @@ class Connection(asyncio.Protocol):
                 # 100 is the one that every client skips.
                 self._transport.write(CONTINUE)
         elif phase is Phase.SENDING:
-            if elapsed > config.streaming_read_timeout_s and self._flow.is_writable:
+            if elapsed > config.streaming_read_timeout_s and self._flow.is_writable and not self._may_pause:
                 self._cut_stream()
             elif self._peer_sent_eof and self._is_chunked and elapsed > 0 and self._probes_left:
                 self._probes_left -= 1

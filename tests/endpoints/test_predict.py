@@ -14,6 +14,7 @@ from fastserve.endpoints.prediction import Prediction
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request
+from fastserve.model.contract import Kind, Method, Takes
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.typed import InputType
@@ -60,7 +61,13 @@ class Scene:
         entry = type(
             "FakeEntry",
             (),
-            {"submit": self.jobs.append, "exists": True, "takes_request": False, "input_type": input_type},
+            {
+                "submit": self.jobs.append,
+                "exists": True,
+                "takes_request": False,
+                "input_type": input_type,
+                "last": Method("predict", Kind.SYNC, print, Takes.INPUTS),
+            },
         )
         self.endpoint = MethodEndpoint(
             "predict",

@@ -119,6 +119,16 @@ def test_every_path_is_among_the_operations_and_goes_where_they_say() -> None:
                 assert kind == said.get(response.content, response.content.decode())
 
 
+@pytest.mark.parametrize(
+    "path", ["/predict/", "/invocations/", "/v1/completions/", "/v1/models/m:predict/", "/v1/models/m:predict_binary/"]
+)
+def test_a_slash_more_at_the_end_of_a_path_changes_nothing(path: str) -> None:
+    assert ask("POST", path)[0] is PREDICT
+    _, response = ask("GET", "/v1/models/m/loaded/")
+    assert response is not None
+    assert response.content == b"ready"
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_metrics(method: str, path: str) -> None:
@@ -142,11 +152,9 @@ def test_predict(path: str) -> None:
         "/v1/models",
         "/v1/models/a/b",
         "/v1/models/a/b:predict",
-        "/v1/models/a/loaded/",
         "/v1/models/a/:predict",
         "/v1/models//schema",
         "//predict",
-        "/predict/",
         "/x",
         "*x",
     ],

@@ -26,7 +26,9 @@ class RecordingResponder:
         self.response = response
         self.content = b"".join([response.content, *response.pieces])
 
-    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
         self.calls.append("head")
         self.response = response
 
