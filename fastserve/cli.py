@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import fastserve
-from fastserve.config import OPTIONS, Config, did_you_mean, resolve
+from fastserve.config import OPTIONS, Config, resolve
 from fastserve.errors import SetupError
 from fastserve.logs import set_up_logs
 from fastserve.model.directory import ModelDirectory, read_directory
 from fastserve.model.refusals import check_supported, warn_of_ignored
+from fastserve.options import did_you_mean
 
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT

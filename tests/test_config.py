@@ -10,24 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastserve.config import (
-    MIB,
-    OPTIONS,
-    PREFIX,
-    QUIRKS,
-    TRUSS_RUNTIME_KEYS,
-    Config,
-    check_environment,
-    did_you_mean,
-    one_of,
-    resolve,
-    seconds,
-    size,
-    text,
-    whole_number,
-)
+from fastserve.config import OPTIONS, QUIRKS, TRUSS_RUNTIME_KEYS, Config, check_environment, resolve
 from fastserve.errors import SetupError
 from fastserve.model.directory import DEFAULTS
+from fastserve.options import MIB, PREFIX, did_you_mean, one_of, seconds, size, text, whole_number
 
 # For each option: values it takes with what they become, and values it refuses.
 EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {

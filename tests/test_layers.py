@@ -29,6 +29,7 @@ ORDER: Final = (
     ("messages",),
     ("lifecycle",),
     ("config",),
+    ("options",),
     ("metrics",),
     ("logs",),
     ("errors",),

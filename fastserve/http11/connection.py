@@ -11,7 +11,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from fastserve.config import KIB
 from fastserve.errors import RequestError
 from fastserve.http11.content import (
     LARGE_BYTES,
@@ -35,6 +34,7 @@ from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import CHUNKED, JSON, Addresses, Head, Request, Response, encode_fields, error_response
+from fastserve.options import KIB
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
 # the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.

@@ -12,10 +12,11 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from fastserve.config import KIB, MIB, Config
+from fastserve.config import Config
 from fastserve.errors import RequestError
 from fastserve.http11.parser import TOKEN
 from fastserve.messages import CHUNKED, Head
+from fastserve.options import KIB, MIB
 
 # More than this still to come is worth a receiver of its own: uvloop reads at most 256 KB at a time, so less
 # is two or three pieces.

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import yaml
 
-from fastserve.config import did_you_mean
 from fastserve.errors import SetupError
+from fastserve.options import did_you_mean
 
 _logger: Final = logging.getLogger("fastserve")
 

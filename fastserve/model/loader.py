@@ -18,10 +18,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from fastserve.config import Config, did_you_mean
+from fastserve.config import Config
 from fastserve.errors import ModelDefinitionError, SetupError
 from fastserve.model.arguments import make_arguments
 from fastserve.model.directory import ModelDirectory
+from fastserve.options import did_you_mean
 
 _logger: Final = logging.getLogger("fastserve")
 

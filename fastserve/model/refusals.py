@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fastserve.config import Config, did_you_mean
+from fastserve.config import Config
 from fastserve.errors import SetupError
 from fastserve.model.directory import ModelDirectory
+from fastserve.options import did_you_mean
 
 _logger: Final = logging.getLogger("fastserve")
 

@@ -15,9 +15,9 @@ from websockets.extensions.permessage_deflate import enable_server_permessage_de
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from fastserve.config import MIB
 from fastserve.errors import RequestError
 from fastserve.messages import Head
+from fastserve.options import MIB
 
 # Truss's WS_MAX_MSG_SZ_BYTES, which cannot be set there either.
 MAX_MESSAGE_BYTES: Final = 100 * MIB

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from fastserve.config import MIB
+from fastserve.options import MIB
 
 # Then the peer waits. One message of any size fits, and thousands of short ones.
 MAX_UNREAD_BYTES: Final = MIB

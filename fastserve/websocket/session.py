@@ -14,10 +14,10 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode, Frame, Opcode
 from websockets.protocol import State
 
-from fastserve.config import KIB
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.flow import Flow
 from fastserve.http11.listener import Listener
+from fastserve.options import KIB
 from fastserve.websocket.assembly import Assembly
 from fastserve.websocket.handshake import Handshake
 from fastserve.websocket.inbox import Inbox
