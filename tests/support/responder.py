@@ -14,6 +14,7 @@ class RecordingResponder:
         self.response: Response | None = None
         self.calls: list[str] = []
         self.content = b""
+        self.length: int | None = None  # that `send_head` was given
         self.is_writable = True
 
     def send_json(self, request: Request, content: bytes) -> None:
@@ -27,6 +28,7 @@ class RecordingResponder:
     def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
         self.calls.append("head")
         self.response = response
+        self.length = length
 
     def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
         self.calls.append("chunks")
