@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from fastserve.interface.request import Request
     from fastserve.interface.responses import HTTPError, Response, StreamingResponse
+    from fastserve.interface.websocket import WebSocket, WebSocketDisconnect
 
-__all__ = ["HTTPError", "Request", "Response", "StreamingResponse"]
+__all__ = ["HTTPError", "Request", "Response", "StreamingResponse", "WebSocket", "WebSocketDisconnect"]
 
 __version__ = "0.1.0"
 
@@ -20,6 +21,8 @@ _HOMES: Final = {
     "Request": "fastserve.interface.request",
     "Response": "fastserve.interface.responses",
     "StreamingResponse": "fastserve.interface.responses",
+    "WebSocket": "fastserve.interface.websocket",
+    "WebSocketDisconnect": "fastserve.interface.websocket",
 }
 
 

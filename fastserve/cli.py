@@ -6,11 +6,12 @@ Every mistake on the command line, in the environment or in the directory ends h
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -18,7 +19,7 @@ import fastserve
 from fastserve.config import OPTIONS, Config, did_you_mean, resolve
 from fastserve.errors import SetupError
 from fastserve.logs import set_up_logs
-from fastserve.model.directory import read_directory
+from fastserve.model.directory import ModelDirectory, read_directory
 from fastserve.model.refusals import check_supported, warn_of_ignored
 
 EXIT_USAGE: Final = 2
@@ -44,19 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The `fastserve` command. Returns the exit status."""
     try:
         arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
-        directory = read_directory(Path(arguments.pop("directory")))
-        config = resolve(arguments, os.environ, directory.runtime, lambda key: directory.where("runtime", key))
-        check_supported(directory, config)
+        environ = dict(os.environ)  # before config.yaml changes it
+        directory, config = read_set_up(Path(arguments.pop("directory")), arguments, environ)
         set_up_logs(config.log_level, config.log_format)
         warn_of_ignored(directory)
-        directory.config["runtime"]["predict_concurrency"] = config.predict_concurrency
+        reread = functools.partial(read_set_up, directory.path, arguments, environ)
         from fastserve.server import (
             run,  # after the checks: a mistake is told before uvloop and the rest are imported
         )
 
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(line_buffering=True)  # what a model prints is seen when it is printed
-        return run(directory, config)
+        return run(directory, config, reread)
     except KeyboardInterrupt:  # before the server takes signals itself
         return EXIT_INTERRUPTED
     except SetupError as error:
@@ -67,13 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
+def read_set_up(
+    path: Path, arguments: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[ModelDirectory, Config]:
+    """The model directory at `path` and the Config that holds with it. Raises SetupError."""
+    directory = read_directory(path)
+    config = resolve(arguments, environ, directory.runtime, lambda key: directory.where("runtime", key))
+    check_supported(directory, config)
+    directory.config["runtime"]["predict_concurrency"] = config.predict_concurrency
+    return directory, config
+
+
 def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
     """The options that were given, by their field in Config, as text; and `directory`. Raises SetupError."""
     parser = make_parser()
     if "" in argv:  # an unset variable in a script: it would mean the present directory
         parser.error("an argument is empty; give a model directory")
     known, unknown = parser.parse_known_args(argv)
-    flags = [option.flag for option in OPTIONS.values()] + ["--help", "--version"]
+    flags = [flag for option in OPTIONS.values() for flag in (option.flag, option.off_flag) if flag]
+    flags += ["--help", "--version"]
     for word in unknown:
         flag = word.partition("=")[0]
         what = "no such option" if word.startswith("-") else "one model directory is enough"
@@ -88,7 +100,8 @@ def make_parser() -> argparse.ArgumentParser:
         description="Put the model in DIR (config.yaml, model/model.py with a class Model) behind HTTP.",
         epilog=(
             "Each option can also be set as FASTSERVE_<OPTION>, such as FASTSERVE_PORT=80; PORT and "
-            "INFERENCE_SERVER_PORT are read too. Flags win over the environment, that over config.yaml."
+            "INFERENCE_SERVER_PORT are read too. Flags win over the environment, that over config.yaml. One that "
+            "takes no value is on or off there (FASTSERVE_RELOAD=on), and has an opposite: --reload, --no-reload."
         ),
         usage="fastserve DIR [--port N] [--host HOST] [--concurrency N] [options]",
         allow_abbrev=False,
@@ -97,14 +110,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastserve {fastserve.__version__}")
     groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
     for name, option in OPTIONS.items():
-        groups[option.group].add_argument(
-            option.flag, dest=name, metavar=option.metavar, help=f"{option.help} [{_show(getattr(_DEFAULTS, name))}]"
-        )
+        group, help = groups[option.group], f"{option.help} [{_show(getattr(_DEFAULTS, name))}]"
+        if option.off_flag is None:
+            group.add_argument(option.flag, dest=name, metavar=option.metavar, help=help)
+        else:
+            group.add_argument(option.flag, dest=name, action="store_const", const="on", help=help)
+            group.add_argument(option.off_flag, dest=name, action="store_const", const="off", help=argparse.SUPPRESS)
     return parser
 
 
 def _show(default: object) -> str:
     """A default as --help shows it: 32M rather than 33554432."""
+    if isinstance(default, bool):
+        return "on" if default else "off"
     if isinstance(default, int) and default and default % 1024 == 0:
         return f"{default >> 20}M" if default % (1 << 20) == 0 else f"{default >> 10}k"
     if isinstance(default, float):

@@ -118,6 +118,20 @@ def path(value: object) -> str:
     raise ValueError("takes a path")
 
 
+SWITCH_WORDS: Final = {
+    **dict.fromkeys(("1", "on", "true", "yes"), True),
+    **dict.fromkeys(("0", "off", "false", "no"), False),
+}
+
+
+def switch(value: object) -> bool:
+    """A parser for what is on or off. An option with it is a flag without a value, and has a --no- form."""
+    is_on = SWITCH_WORDS.get(str(value).strip().lower())
+    if is_on is None:
+        raise ValueError(f"takes one of {', '.join(SWITCH_WORDS)}")
+    return is_on
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' with the known name nearest to `word`, or nothing if none is near."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
@@ -137,7 +151,10 @@ QUIRKS: Final = (
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """How one field of Config is set from outside. flag: with its dashes; yaml: its name under `runtime`."""
+    """How one field of Config is set from outside.
+
+    flag: with its dashes. yaml: its name under `runtime`; `outer.inner` for one in a mapping there.
+    """
 
     flag: str
     help: str
@@ -150,6 +167,11 @@ class Option:
     @property
     def variable(self) -> str:
         return PREFIX + self.flag.removeprefix("--").replace("-", "_").upper()
+
+    @property
+    def off_flag(self) -> str | None:
+        """The flag that turns a switch off; None for an option that takes a value."""
+        return "--no-" + self.flag.removeprefix("--") if self.parse is switch else None
 
 
 def option(
@@ -207,6 +229,14 @@ class Config:
         "how long requests in flight may take to finish after SIGTERM",
         seconds(0, 86400),
         metavar="S",
+    )
+
+    # For development: watching costs some time, and two versions of a model share the memory while one takes over.
+    reload: bool = option(
+        False,
+        "--reload",
+        "load the model anew when its files change, while the old one goes on serving",
+        switch,
     )
 
     # Where Truss's platform mounts secrets, one file each. On a laptop nobody can write there.
@@ -344,6 +374,26 @@ class Config:
         group="timeouts",
         yaml="streaming_read_timeout",
     )
+    # uvicorn's two, which Truss leaves as they are unless config.yaml says otherwise: below the 60 s after which the
+    # usual proxies close what is idle.
+    ping_interval_s: float = option(
+        20.0,
+        "--ws-ping-interval",
+        "seconds between two pings to a WebSocket client",
+        seconds(0.1, 86400),
+        metavar="S",
+        group="timeouts",
+        yaml="transport.ping_interval_seconds",
+    )
+    ping_timeout_s: float = option(
+        20.0,
+        "--ws-ping-timeout",
+        "how long a WebSocket client may say nothing after a ping",
+        seconds(0.1, 86400),
+        metavar="S",
+        group="timeouts",
+        yaml="transport.ping_timeout_seconds",
+    )
 
     # A cut stream must not look whole (RFC 9112 section 8). `end` is what Truss does.
     on_stream_error: str = option(
@@ -373,12 +423,14 @@ class Config:
         metavar="HOW",
         yaml="json",
     )
-    # An annotation is there to be kept to; Truss looks at pydantic models alone.
+    # An annotation is there to be kept to. But Truss looks at pydantic models alone, and a model written for it that
+    # says `list[Item]` makes the items itself.
     typed_inputs: str = option(
-        "all",
+        "direct",
         "--typed-inputs",
-        "annotations that inputs are checked against: `all`, or `pydantic` models alone as in Truss",
-        one_of("all", "pydantic"),
+        "what inputs are checked against: `pydantic` models as in Truss; `direct`: TypedDicts and dataclasses too; "
+        "`all`: also what contains one, such as list[Item]",
+        one_of("pydantic", "direct", "all"),
         metavar="WHICH",
         yaml="typed_inputs",
     )
@@ -397,6 +449,14 @@ class Config:
         "debug, info, warning, error or critical",
         one_of("debug", "info", "warning", "error", "critical"),
         metavar="LEVEL",
+        group="logs",
+    )
+    # A line costs half of what the request does; proxies and load balancers write their own.
+    access_log: bool = option(
+        False,
+        "--access-log",
+        "one line on stdout for each request answered, but for probes and scrapes",
+        switch,
         group="logs",
     )
     # Lines for a person at a terminal, JSON for whatever collects logs elsewhere.
@@ -431,6 +491,8 @@ TRUSS_RUNTIME_KEYS: Final = frozenset(
     }
 )
 
+TRUSS_TRANSPORT_KEYS: Final = frozenset({"kind", "ping_interval_seconds", "ping_timeout_seconds"})
+
 
 def resolve(
     arguments: Mapping[str, str],
@@ -449,6 +511,11 @@ def resolve(
     for key in runtime:
         if key not in known:
             raise SetupError(f"{where(str(key))}: no such setting{did_you_mean(str(key), known)}")
+    transport = runtime.get("transport")
+    for key in transport if isinstance(transport, Mapping) else ():
+        if key not in TRUSS_TRANSPORT_KEYS:
+            hint = did_you_mean(str(key), TRUSS_TRANSPORT_KEYS)
+            raise SetupError(f"{where(f'transport.{key}')}: no such setting{hint}")
     if runtime.get("enable_debug_logs") is True:
         values["log_level"] = "debug"
     for name, declared in OPTIONS.items():
@@ -476,8 +543,17 @@ def _candidates(
         value = environ.get(variable)
         if value and not value.startswith("tcp://"):  # Kubernetes' again
             yield variable, value
-    if declared.yaml is not None and runtime.get(declared.yaml) is not None:
-        yield where(declared.yaml), runtime[declared.yaml]
+    if declared.yaml is not None and (said := _look_up(declared.yaml, runtime)) is not None:
+        yield where(declared.yaml), said
+
+
+def _look_up(name: str, runtime: Mapping[str, object]) -> object:
+    """What is said under `outer.inner`; None without."""
+    outer, _, inner = name.partition(".")
+    said = runtime.get(outer)
+    if not inner:
+        return said
+    return said.get(inner) if isinstance(said, Mapping) else None
 
 
 def check_environment(environ: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 from contextvars import ContextVar
-from typing import Any, Final, cast
+from typing import Any, Final, TextIO, cast
 
 _PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s%(request_tag)s"
 
@@ -102,7 +102,7 @@ class ServerLogger(logging.Logger):
 
 
 def set_up_logs(level: str, log_format: str) -> None:
-    """Send everything logged to stderr; what the server itself logs, past the root logger.
+    """Send everything logged to stderr, access lines to stdout; what the server itself logs, past the root logger.
 
     log_format: text, json, or auto (text if stderr is a terminal).
     DISABLE_JSON_LOGGING, if not empty, means text, as for Truss.
@@ -110,15 +110,25 @@ def set_up_logs(level: str, log_format: str) -> None:
     if log_format == "auto":
         is_text = sys.stderr.isatty() or bool(os.environ.get("DISABLE_JSON_LOGGING"))
         log_format = "text" if is_text else "json"
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(RequestFilter())
-    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_PLAIN))
-    root, own = logging.getLogger(), logging.getLogger("fastserve")
-    own.__class__ = ServerLogger  # every module has it already
-    own.propagate = False  # as Truss's own: what a model hangs on the root, or takes from it, is for its own lines
+    handler = _make_handler(sys.stderr, log_format)
+    root, own, access = logging.getLogger(), logging.getLogger("fastserve"), logging.getLogger("fastserve.access")
+    for logger in (own, access):
+        logger.__class__ = ServerLogger  # every module has it already
+        logger.propagate = (
+            False  # as Truss's own: what a model hangs on the root, or takes from it, is its own affair
+        )
     for logger in (root, own):
         logger.handlers[:] = [handler]
         logger.setLevel(level.upper())
+    access.handlers[:] = [_make_handler(sys.stdout, log_format)]
+    access.setLevel(logging.INFO)  # who asks for the lines gets them, whatever the level of the rest
+
+
+def _make_handler(stream: TextIO, log_format: str) -> logging.Handler:
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(RequestFilter())
+    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_PLAIN))
+    return handler
 
 
 def trimmed(error: BaseException, directory: str) -> BaseException:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import orjson
 
 from fastserve.logs import RequestIds
+
+if TYPE_CHECKING:
+    import asyncio
 
 CHUNKED: Final = -1  # Head.content_length of a request in the chunked transfer coding
 
@@ -122,17 +125,22 @@ class Response:
     """A response whose content is known.
 
     kind: (status code, Content-Type value); a Content-Type of b"" leaves the field out.
-    content: all of it; left out on the wire for HEAD, and for a status that has none (204, 304).
+    content: all of it, or its beginning; left out on the wire for HEAD, and for a status that has none (204, 304).
+    pieces: what follows `content`, to be sent from where it lies: views are of single bytes, and nobody may change
+        their memory any more.
     fields: further header fields as complete lines, each ended by CRLF. Content-Length, Transfer-Encoding,
-        Connection and Date are the encoder's and never stand here.
+        Connection and Date are the encoder's and never stand here, but for the `Connection: Upgrade` of an Upgrade.
     """
 
-    __slots__ = ("content", "fields", "kind")
+    __slots__ = ("content", "fields", "kind", "pieces")
 
-    def __init__(self, kind: tuple[int, bytes], content: bytes, fields: bytes = b"") -> None:
+    def __init__(
+        self, kind: tuple[int, bytes], content: bytes, fields: bytes = b"", pieces: Sequence[bytes | memoryview] = ()
+    ) -> None:
         self.kind = kind
         self.content = content
         self.fields = fields
+        self.pieces = pieces
 
 
 class Addresses(NamedTuple):
@@ -157,8 +165,13 @@ class Responder(Protocol):
         """Write all of `response`; the exchange is over."""
         ...
 
-    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
-        """Write status line and header section; `length` bytes of content follow, or as many as come."""
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
+        """Write status line and header section; `length` bytes of content follow, or as many as come.
+
+        may_pause: the content may pause for longer than the read timeout of streams.
+        """
         ...
 
     def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
@@ -179,6 +192,14 @@ class Responder(Protocol):
 
     def can_write(self, request: Request) -> bool:
         """Whether the peer keeps up; if not, `Work.on_writable` says when it does again."""
+        ...
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
+        """Hand the transport to another protocol (RFC 9110 section 7.8); nothing of HTTP applies to it any more.
+
+        make_protocol: given the listener. What it makes gets connection_made, then data_received with what came
+        behind the request; it enters itself into the listener's connections.
+        """
         ...
 
 

@@ -15,24 +15,30 @@ import socket
 import sys
 import threading
 import time
-from typing import Final, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import uvloop
 
 from fastserve.config import Config
 from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import MethodEndpoint
-from fastserve.endpoints.probes import Health, Readiness, answer_liveness
-from fastserve.endpoints.router import Endpoints, Finder, Router
+from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
+from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
+from fastserve.endpoints.schema import Schemas
+from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
-from fastserve.logs import trimmed
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import prepare_process
 from fastserve.model.runtime import Entry, Runtime
+from fastserve.model.version import log_load_error
+
+if TYPE_CHECKING:
+    from fastserve.model.reload import Reloader, Reread
 
 _logger: Final = logging.getLogger("fastserve")
 # Told whatever the log level: with --port 0 nobody could know it otherwise.
@@ -51,17 +57,19 @@ EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
 
 
-def run(directory: ModelDirectory, config: Config) -> int:
+def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
     """Serve until a signal or a failed load. Returns the process's exit status.
 
+    reread: both anew, as they are when it is called; for --reload. Raises SetupError.
     Raises SetupError if the address cannot be listened on, or the model's directory turns out to be wrong.
     """
     sys.setswitchinterval(config.switch_interval_s)
+    environ = dict(os.environ)
     prepare_process(directory)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
-        server = Server(loop, directory, config)
+        server = Server(loop, directory, config, reread, environ)
         status = _run_to_end(loop, loop.create_task(server.serve()))
         _run_to_end(loop, loop.create_task(_end_generators(loop)))
     finally:
@@ -100,12 +108,22 @@ def _join_threads() -> bool:
 class Server:
     """One model behind one listening socket."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        directory: ModelDirectory,
+        config: Config,
+        reread: Reread,
+        environ: Mapping[str, str],
+    ) -> None:
+        """reread, environ: as a Reloader takes them."""
         self._loop = loop
         self._directory = directory
         self._config = config
         self._lifecycle = Lifecycle()
         self._runtime = Runtime(loop, directory, config)
+        self._runtime.on_adopted.append(self._watch_environment)
+        self._reloader = self._make_reloader(reread, environ) if config.reload else None
         self._listener = Listener(loop, config, Router(self._endpoints()).route)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
@@ -113,8 +131,15 @@ class Server:
         self._watching: asyncio.Task[None] | None = None  # held: the loop holds its tasks only weakly
         self.has_ended_threads = True
 
+    def _make_reloader(self, reread: Reread, environ: Mapping[str, str]) -> Reloader:
+        from fastserve.model.reload import Reloader  # for development alone
+
+        return Reloader(self._loop, self._runtime, self._directory, self._config, reread, environ)
+
     def _endpoints(self) -> Endpoints:
         runtime, lifecycle = self._runtime, self._lifecycle
+        schemas = Schemas(runtime, lifecycle, self._directory.config["model_name"] or self._directory.path.name)
+        waits = "waiting-liveness" in self._config.truss_quirks
 
         def method(name: str, entry: Entry) -> Finder:
             directory = str(self._directory.path)
@@ -123,21 +148,35 @@ class Server:
         return Endpoints(
             predict=method("predict", runtime.predict),
             openai={name: method(name, entry) for name, entry in runtime.openai.items()},
-            liveness=answer_liveness,
+            websocket=WebSocketEndpoint(runtime, lifecycle, self._loop, str(self._directory.path)).route,
+            liveness=WaitingLiveness(runtime).answer if waits else answer_liveness,
             readiness=Readiness(lifecycle).answer,
             health=Health(lifecycle, runtime).answer,
             metrics=Metrics(runtime, str(self._directory.path)).answer,
+            schema=schemas.answer_schema,
+            openapi=schemas.answer_openapi,
+            hot_reload=self._hot_reload(),
         )
+
+    def _hot_reload(self) -> Answer | None:
+        if self._reloader is None:
+            return None
+        from fastserve.endpoints.reload import HotReload
+
+        return HotReload(self._reloader.hot_reload).answer
 
     async def serve(self) -> int:
         """Listen, load, serve, drain. Returns the exit status; raises SetupError."""
+        reloader = self._reloader
         acceptors = await self._listen()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._on_signal, number)
         self._tick()
-        loading = self._loop.create_task(self._load())
+        loading = self._loop.create_task(self._load() if reloader is None else reloader.run(self._be_ready))
         try:
             await self._stopping.wait()
+            if reloader is not None:
+                loading.cancel()  # what is in flight is answered by the version that serves
             await self._drain(acceptors)
         finally:
             loading.cancel()
@@ -148,9 +187,10 @@ class Server:
 
     async def _listen(self) -> list[asyncio.AbstractServer]:
         acceptors: list[asyncio.AbstractServer] = []
+        connection = _connection_type(self._config)
         for listening in open_sockets(self._config.host, self._config.port):
             address, port = listening.getsockname()[:2]
-            acceptors.append(await self._loop.create_server(lambda: Connection(self._listener), sock=listening))
+            acceptors.append(await self._loop.create_server(lambda: connection(self._listener), sock=listening))
             shown = f"[{address}]" if ":" in address else address
             _address_logger.info("listening on http://%s:%d", shown, port)
         return acceptors
@@ -165,7 +205,7 @@ class Server:
         try:
             await self._runtime.load()
         except LoadError as error:
-            _logger.error("Exception while loading model", exc_info=trimmed(_cause(error), str(self._directory.path)))
+            log_load_error(error, str(self._directory.path))
             self._stop_with(EXIT_OK if "exit-zero" in self._config.truss_quirks else EXIT_FAILED)
         except ModelError as error:
             self._failure = SetupError(str(error))
@@ -180,11 +220,20 @@ class Server:
             # What has been loaded lives as long as the process: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            if self._lifecycle.state is State.STARTING:
-                self._lifecycle.move_to(State.READY)
-                if self._runtime.environment is not None:
-                    self._watching = self._loop.create_task(self._runtime.environment.run())
-                _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
+            self._be_ready(began)
+
+    def _be_ready(self, began: float) -> None:
+        """The model is loaded. began: when that did, monotonic."""
+        if self._lifecycle.state is State.STARTING:
+            self._lifecycle.move_to(State.READY)
+            _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
+
+    def _watch_environment(self) -> None:
+        """Of the version that serves from now on."""
+        if self._watching is not None:
+            self._watching.cancel()
+        environment = self._runtime.environment
+        self._watching = None if environment is None else self._loop.create_task(environment.run())
 
     def _on_signal(self, number: int) -> None:
         if self._stopping.is_set():
@@ -226,7 +275,16 @@ class Server:
             task.cancel()
         if others:
             await asyncio.wait(others, timeout=CANCEL_S)
-        self.has_ended_threads = self._runtime.stop()
+        has_ended = [self._runtime.stop(), self._reloader is None or self._reloader.stop()]
+        self.has_ended_threads = all(has_ended)
+
+
+def _connection_type(config: Config) -> type[Connection]:
+    if not config.access_log:
+        return Connection
+    from fastserve.http11.access import LoggedConnection
+
+    return LoggedConnection
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
@@ -247,10 +305,6 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
         why = error.strerror if isinstance(error, OSError) else error
         raise SetupError(f"cannot listen on {host}:{port}: {why}; try another --host or --port") from None
     return opened
-
-
-def _cause(error: LoadError) -> BaseException:
-    return error.__cause__ or error
 
 
 def _exit_now(status: int) -> None:

@@ -22,6 +22,7 @@ from fastserve.cli import make_parser, parse_arguments
 from fastserve.config import OPTIONS, Config
 from fastserve.errors import SetupError
 from fastserve.model.directory import DEFAULTS, ModelDirectory
+from fastserve.model.reload import Reread
 from tests.support.logs import kept_logs
 from tests.support.process import run_to_end, write_model
 
@@ -52,7 +53,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     """What the server was asked to run: nothing is run here."""
     asked: Runs = []
 
-    def run(directory: ModelDirectory, config: Config) -> int:
+    def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
         asked.append((directory, config))
         return 0
 
@@ -94,15 +95,63 @@ def test_the_model_sees_the_concurrency_that_holds(tmp_path: Path, runs: Runs) -
     assert [directory.config["runtime"]["predict_concurrency"] for directory, _ in runs] == [2, 3]
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+VALUED = [name for name, option in OPTIONS.items() if option.off_flag is None]
+SWITCHES = [name for name in OPTIONS if name not in VALUED]
+
+
+@pytest.mark.parametrize("name", VALUED)
 def test_every_option_is_a_flag(name: str) -> None:
     flag = OPTIONS[name].flag
     for argv in (["dir", flag, "7"], ["dir", f"{flag}=7"], [flag, "7", "dir"]):
         assert parse_arguments(argv) == {"directory": "dir", name: "7"}
 
 
+@pytest.mark.parametrize("name", SWITCHES)
+def test_a_switch_is_a_flag_without_a_value_and_has_an_opposite(name: str) -> None:
+    flag = OPTIONS[name].flag
+    for argv in (["dir", flag], [flag, "dir"], [f"--no-{flag[2:]}", flag, "dir"]):
+        assert parse_arguments(argv) == {"directory": "dir", name: "on"}
+    assert parse_arguments(["dir", flag, f"--no-{flag[2:]}"]) == {"directory": "dir", name: "off"}
+    assert parse_arguments(["dir"]) == {"directory": "dir"}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize(
+    "said, flag, is_on",
+    [("1", "--", True), ("true", "--", True), ("on", "--no-", False), ("off", "--", True), ("0", "--no-", False)],
+)
+def test_a_switch_given_as_a_flag_wins_over_the_environment(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch, name: str, said: str, flag: str, is_on: bool
+) -> None:
+    option = OPTIONS[name]
+    monkeypatch.setenv(option.variable, said)
+    main(write_model(tmp_path, MODEL))
+    main(tmp_path, flag + option.flag[2:])
+    assert [getattr(config, name) for _, config in runs] == [said in ("1", "true", "on"), is_on]
+
+
+def test_config_yaml_can_be_read_anew_with_what_else_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
+        os.environ["PORT"] = "83"  # as `environment_variables` of config.yaml may
+        write_model(tmp_path, MODEL, "runtime: {predict_concurrency: 3, streaming_read_timeout: 5}")
+        seen.append(reread())
+        return 0
+
+    monkeypatch.setattr("fastserve.server.run", run)
+    monkeypatch.setenv("PORT", "82")
+    monkeypatch.chdir(write_model(tmp_path, MODEL).parent)
+    assert main(tmp_path.name, "--streaming-read-timeout", "7") == 0
+    ((directory, config),) = seen
+    assert (directory.path, directory.config["runtime"]["predict_concurrency"]) == (tmp_path, 3)
+    assert (config.predict_concurrency, config.streaming_read_timeout_s, config.port) == (3, 7.0, 82)
+
+
 def test_the_exit_status_is_the_server_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastserve.server.run", lambda directory, config: 7)
+    monkeypatch.setattr("fastserve.server.run", lambda *_: 7)
     monkeypatch.setattr(sys, "argv", ["fastserve", str(write_model(tmp_path, MODEL))])
     with fresh_logs(), pytest.raises(SystemExit) as ended:
         runpy.run_module("fastserve", run_name="__main__")
@@ -124,7 +173,7 @@ def test_what_a_model_prints_is_seen_line_by_line(
 def test_an_interrupt_while_it_starts_is_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(directory: ModelDirectory, config: Config) -> int:
+    def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("fastserve.server.run", run)
@@ -136,7 +185,7 @@ def test_an_interrupt_while_it_starts_is_no_traceback(
 def test_what_the_server_refuses_is_one_line_of_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log_format: str
 ) -> None:
-    def run(directory: ModelDirectory, config: Config) -> int:
+    def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
         raise SetupError("no such luck")
 
     monkeypatch.setattr("fastserve.server.run", run)
@@ -158,8 +207,19 @@ def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith("usage: fastserve DIR")
     for option in OPTIONS.values():
-        assert f"{option.flag} {option.metavar} " in shown
-    for default in ("[127.0.0.1]", "[8080]", "[100M]", "[8k]", "[75]", "[0.0005]", "[3600]", "[abort]", "[auto]"):
+        assert (f"{option.flag} {option.help} " if option.off_flag else f"{option.flag} {option.metavar} ") in shown
+    for default in (
+        "[127.0.0.1]",
+        "[8080]",
+        "[100M]",
+        "[8k]",
+        "[75]",
+        "[0.0005]",
+        "[3600]",
+        "[abort]",
+        "[auto]",
+        "[off]",
+    ):
         assert default in shown
 
 
@@ -199,6 +259,9 @@ CONFIG_YAML = "config.yaml"
         ([".", "--port"], {CONFIG_YAML: ""}, ["--port", "expected one argument"]),
         ([".", "--prot", "80"], {CONFIG_YAML: ""}, ["--prot: no such option", "did you mean --port?"]),
         (["--prot=80", "."], {CONFIG_YAML: ""}, ["--prot: no such option", "did you mean --port?"]),
+        ([".", "--relod"], {CONFIG_YAML: ""}, ["--relod: no such option", "did you mean --reload?"]),
+        ([".", "--no-relod"], {CONFIG_YAML: ""}, ["--no-relod: no such option", "did you mean --no-reload?"]),
+        ([".", "--reload=on"], {CONFIG_YAML: ""}, ["--reload", "ignored explicit argument 'on'"]),
         ([".", "--concurren", "2"], {CONFIG_YAML: ""}, ["--concurren: no such", "did you mean --concurrency?"]),
         ([".", "-x"], {CONFIG_YAML: ""}, ["-x: no such option"]),
         ([".", "other"], {CONFIG_YAML: ""}, ["other: one model directory is enough"]),

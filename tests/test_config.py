@@ -36,6 +36,20 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "predict_concurrency": ({"1": 1, "4096": 4096}, ["0", "4097", "-1", "many"]),
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
+    "reload": (
+        {
+            "on": True,
+            "ON": True,
+            "1": True,
+            "true": True,
+            "yes": True,
+            "off": False,
+            "0": False,
+            "False": False,
+            "no": False,
+        },
+        ["maybe", "2", "-1"],
+    ),
     "secrets_path": ({"/run/secrets": "/run/secrets", "a/b": str(Path.cwd() / "a/b")}, [" ", "a\0b"]),
     "dynamic_config_path": ({"/tmp": "/tmp", "~": str(Path.home())}, [" ", "~nobody-of-that-name/x"]),
     "manifest_root": ({"/mnt": "/mnt", ".": str(Path.cwd())}, [" "]),
@@ -51,14 +65,17 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "min_content_rate": ({"0": 0, "1k": 1024, "1G": 1 << 30}, ["-1", "2G"]),
     "stall_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
     "streaming_read_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
+    "ping_interval_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
+    "ping_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "86401"]),
     "on_stream_error": ({"abort": "abort", "END": "end"}, ["stop", " "]),
     "cancel_on_disconnect": ({"streams": "streams", "ALL": "all", "none": "none"}, ["queue", " "]),
     "json": ({"fast": "fast", "Python": "python"}, ["orjson"]),
-    "typed_inputs": ({"all": "all", "pydantic": "pydantic"}, ["none"]),
+    "typed_inputs": ({"all": "all", "pydantic": "pydantic", "direct": "direct"}, ["none"]),
     "truss_quirks": (
         {"exit-zero": ("exit-zero",), " lost-headers,UNAWAITED-load ": QUIRKS[:2], "all": QUIRKS, "none": ()},
         ["exit-one", "exit-zero,", ",", "all,none"],
     ),
+    "access_log": ({"1": True, "on": True, "FALSE": False, "no": False}, ["maybe", "2"]),
     "log_level": ({"debug": "debug", "CRITICAL": "critical"}, ["loud", "warn"]),
     "log_format": ({"auto": "auto", "Text": "text", "json": "json"}, ["xml"]),
 }
@@ -168,12 +185,32 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_default(name: 
     assert key is not None
     _, value = other_than_default(name)
     default = getattr(Config(), name)
-    assert getattr(resolved(runtime={key: value}), name) == value
-    assert (
-        getattr(resolved(environ={OPTIONS[name].variable: as_text(default)}, runtime={key: value}), name) == default
-    )
-    assert getattr(resolved({name: as_text(default)}, runtime={key: value}), name) == default
-    assert getattr(resolved(runtime={key: None}), name) == default
+
+    def said(value: object) -> dict[str, object]:
+        outer, _, inner = str(key).partition(".")
+        return {outer: {inner: value} if inner else value}
+
+    assert getattr(resolved(runtime=said(value)), name) == value
+    assert getattr(resolved(environ={OPTIONS[name].variable: as_text(default)}, runtime=said(value)), name) == default
+    assert getattr(resolved({name: as_text(default)}, runtime=said(value)), name) == default
+    assert getattr(resolved(runtime=said(None)), name) == default
+
+
+@pytest.mark.parametrize("transport", [None, "websocket", {}, {"kind": "websocket"}])
+def test_a_transport_that_says_nothing_of_pings_leaves_the_defaults(transport: object) -> None:
+    assert resolved(runtime={"transport": transport}) == Config()
+
+
+def test_a_misspelt_key_of_the_transport_is_refused_with_the_nearest() -> None:
+    with pytest.raises(
+        SetupError, match=r"transport.ping_interval: no such setting \(did you mean ping_interval_sec"
+    ):
+        resolved(runtime={"transport": {"kind": "websocket", "ping_interval": 5}})
+
+
+def test_a_ping_that_is_no_number_of_seconds_is_refused_with_its_place() -> None:
+    with pytest.raises(SetupError, match=r"config.yaml: runtime.transport.ping_interval_seconds takes a number"):
+        resolved(runtime={"transport": {"ping_interval_seconds": "often"}})
 
 
 def test_port_has_two_more_variables_the_platform_s_first() -> None:

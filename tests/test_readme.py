@@ -37,7 +37,7 @@ def test_every_flag_it_names_exists_and_every_limit_it_lists_has_that_default() 
     by_flag = {option.flag: name for name, option in OPTIONS.items()}
     rows = [
         [cell.strip() for cell in line.split("|")[2:4]]
-        for line in README.split("### Limits")[1].splitlines()
+        for line in README.split("### Limits")[1].partition("\n##")[0].splitlines()
         if line.startswith("|") and "`--" in line
     ]
     assert len(rows) == 8
@@ -73,14 +73,21 @@ def test_the_curl_command_prints_what_it_shows(echo: Server) -> None:
 
 
 def test_the_first_model_it_shows_works(tmp_path: Path) -> None:
-    source, _ = blocks("python")
+    source, *_ = blocks("python")
     directory = write_model(tmp_path, source, "model_metadata: {greeting: Good day}")
     with serving(directory) as server:
         assert server.predict({"name": "you"}) == {"text": "Good day, you"}
 
 
+def test_the_model_with_a_request_works(tmp_path: Path) -> None:
+    _, source, _ = blocks("python")
+    with serving(write_model(tmp_path, source)) as server:
+        assert server.request("POST", "/predict", b"1") == (401, b'{"error":"who are you?"}')
+        assert server.request("POST", "/predict", b"1", {"Authorization": "x"}) == (200, b'{"pages":3}')
+
+
 def test_the_stream_it_shows_works(tmp_path: Path) -> None:
-    _, source = blocks("python")
+    *_, source = blocks("python")
     with serving(write_model(tmp_path, source)) as server:
         assert server.request("POST", "/predict", json.dumps({"text": "a b c"}).encode()) == (200, b"a b c ")
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 from typing import Any, Final
 
-from fastserve.codec import encode_json
+from fastserve.codec.json_text import encode_json
 from fastserve.endpoints.user_responses import ERROR_FIELDS, encode_pairs, read_head
 from fastserve.errors import RequestError, ResultError
 from fastserve.interface.responses import is_http_error

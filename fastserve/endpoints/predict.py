@@ -7,19 +7,27 @@ router.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from fastserve.codec import decode_json, encode_carefully, encode_plain
+from fastserve.codec.json_text import (
+    decode_as_python,
+    decode_json,
+    encode_as_python,
+    encode_carefully,
+    encode_plain,
+    refuse_as_python,
+)
+from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.config import Config
-from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, refusal, truss_error
-from fastserve.endpoints.prediction import Prediction
+from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, failure, refusal, truss_error
+from fastserve.endpoints.prediction import BinaryPrediction, Prediction
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
 from fastserve.lifecycle import Lifecycle
 from fastserve.messages import JSON, OCTET_STREAM, Head, Request, Route
 from fastserve.model.runtime import Entry, Runtime
+from fastserve.model.typed import Unread
 
 
 class MethodEndpoint:
@@ -41,8 +49,9 @@ class MethodEndpoint:
     ) -> None:
         self.runtime = runtime
         self.directory = directory
-        self.encode_plain = encode_plain
-        self.encode_carefully = encode_carefully
+        is_fast = config.json == "fast"
+        self.encode_plain = encode_plain if is_fast else encode_as_python
+        self.encode_carefully = encode_carefully if is_fast else refuse_as_python
         self.cancel_on_disconnect = config.cancel_on_disconnect
         self.gathers = name == "predict"
         self.loses_error_headers = "lost-headers" in config.truss_quirks
@@ -56,14 +65,18 @@ class MethodEndpoint:
         self._route = Route(self.answer)
         self._early_route = Route(self._answer_early)
         self._missing = truss_error(404, FROM_CLIENT, f"`{name}` must only be called if model has it.")
-        self._decode: Callable[[bytes], Any] = decode_json
+        self._decode = decode_json if is_fast else decode_as_python
+        self._binary_route = Route(self.answer_binary)
 
     def route(self, head: Head) -> Route:
         """The route of requests with this head; its Content-Type is looked at here, once."""
         if not self._lifecycle.is_loaded:
             return self._early_route
-        refused = check_content_type(head.fields.get(b"content-type", JSON))
-        if refused is None or not self._entry.reads_content:
+        content_type = head.fields.get(b"content-type", JSON)
+        if content_type.partition(b";")[0].strip().lower() == OCTET_STREAM:
+            return self._binary_route
+        refused = check_charset(content_type)
+        if refused is None or isinstance(self._entry.input_type, Unread):
             return self._route
         response = refusal(refused)
         return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
@@ -77,42 +90,72 @@ class MethodEndpoint:
             request.connection.send_response(request, NOT_READY)
 
     def answer(self, request: Request) -> None:
-        """Have the model run; the response follows when it is there."""
+        """Have the model run on JSON; the response follows when it is there."""
         entry = self._entry
-        if not self._lifecycle.is_loaded:
-            request.connection.send_response(request, NOT_READY)
-            return
         if not entry.exists:
             request.connection.send_response(request, self._missing)
             return
+        checked = entry.input_type
         try:
-            payload = self._decode(request.content) if entry.reads_content else None
-        except RequestError as error:
-            request.connection.send_response(request, refusal(error))
+            payload = self._decode(request.content) if checked is None else checked.parse_json(request.content)
+        except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
+            self._refuse(request, error)
             return
-        request.work = prediction = Prediction(self, request, payload)
-        if entry.takes_request:
+        self._run(request, Prediction(self, request, payload))
+
+    def answer_binary(self, request: Request) -> None:
+        """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is."""
+        entry = self._entry
+        if not entry.exists:
+            request.connection.send_response(request, self._missing)
+            return
+        checked = entry.input_type
+        without_msgpack = refusal_without_msgpack()
+        if isinstance(checked, Unread):
+            kind = Prediction if checked.takes_bytes or without_msgpack else BinaryPrediction
+            self._run(request, kind(self, request, checked.parse(request.content)))
+            return
+        try:
+            if without_msgpack is not None:
+                raise without_msgpack
+            payload = decode_msgpack(request.content)
+            payload = payload if checked is None else checked.parse(payload)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._refuse(request, error)
+            return
+        self._run(request, BinaryPrediction(self, request, payload))
+
+    def _run(self, request: Request, prediction: Prediction) -> None:
+        request.work = prediction
+        if self._entry.takes_request:
             prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
         self._submit(prediction)
 
+    def _refuse(self, request: Request, error: BaseException) -> None:
+        response = refusal(error) if isinstance(error, RequestError) else failure(error, self.directory)
+        request.connection.send_response(request, response)
+
     def reply_for(self, request: Request, head: UserHead | None) -> StreamReply:
-        """The reply that a stream is sent as. head: the model's own choice, if it made one."""
+        """The reply that a stream is sent as. head: the model's own choice, if it made one.
+
+        The read timeout and `on_stream_error` are for what a method yields. As in Truss they are not for a response
+        object, nor for what postprocess yields (the only generator that a model with postprocess answers with).
+        """
+        is_yielded = head is None and self._entry.last.name != "postprocess"
         return StreamReply(
             request,
             self._stream_head if head is None else head,
             self._loop,
             self.directory,
-            ends_cut_streams=self._ends_cut_streams,
+            ends_cut_streams=is_yielded and self._ends_cut_streams,
+            may_pause=not is_yielded,
         )
 
 
-def check_content_type(value: bytes) -> RequestError | None:
+def check_charset(content_type: bytes) -> RequestError | None:
     """A 415 for what cannot be JSON in UTF-8; anything but binary is parsed as JSON, as by Truss."""
-    media_type, _, parameters = value.lower().partition(b";")
-    if media_type.strip() == OCTET_STREAM:
-        return RequestError(415, "application/octet-stream content is not supported; send JSON", _ACCEPT_JSON)
-    for parameter in parameters.split(b";"):
+    for parameter in content_type.lower().split(b";")[1:]:
         name, _, charset = parameter.strip().partition(b"=")
         if name == b"charset" and charset.strip(b'"') not in (b"utf-8", b"utf8", b"us-ascii"):
             return RequestError(415, "JSON content must be in UTF-8 (RFC 8259 section 8.1)", _ACCEPT_JSON)

@@ -9,8 +9,11 @@ import asyncio
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from fastserve.codec.buffers import as_content
+from fastserve.codec.msgpack_encode import encode_msgpack
+from fastserve.codec.pydantic_models import dump_model
 from fastserve.endpoints.asgi import AsgiReply
 from fastserve.endpoints.failures import failure, log_failure
 from fastserve.endpoints.replies import StreamReply
@@ -19,7 +22,7 @@ from fastserve.interface import asgi
 from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as UserRequest
 from fastserve.interface.responses import Response as UserResponse
-from fastserve.interface.responses import StreamingResponse, is_http_error, is_starlette_response
+from fastserve.interface.responses import StreamingResponse, is_http_error, is_response
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
@@ -98,21 +101,30 @@ class Prediction(Job):
         try:
             return self._endpoint.encode_plain(self.value)
         except TypeError:
-            return self._encode_otherwise()
+            pass  # with its traceback, which refers to the value
+        if is_response(self.value):
+            return self._encode_response()
+        if isinstance(self.value, _BYTES):
+            return self._encode_bytes()
+        return self._endpoint.encode_carefully(self.value)
 
-    def _encode_otherwise(self) -> Any:
-        """What is not plainly JSON: a response of the model's own, bytes, or JSON with unusual keys and numbers."""
-        value = self.value
-        if isinstance(value, UserResponse):
-            return whole(value)
-        if isinstance(value, StreamingResponse):
-            self.stream_head = head_of(value, OCTET_STREAM)
-            return _iterate(value.content)
-        if is_starlette_response(value):
-            return whole_of_starlette(value) or self._send_starlette(value)
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return Response((200, OCTET_STREAM), bytes(value))
-        return self._endpoint.encode_carefully(value)
+    def _encode_response(self) -> Any:
+        """A response of the model's own."""
+        response = self.value
+        if isinstance(response, UserResponse):
+            self.value = None
+            return whole([response])
+        if isinstance(response, StreamingResponse):
+            self.stream_head = head_of(response, OCTET_STREAM)
+            return _iterate(response.content)
+        return whole_of_starlette(response) or self._send_starlette(response)
+
+    def _encode_bytes(self) -> Response:
+        """Bytes as they are, from where they lie if nobody else holds them."""
+        box, self.value = [self.value], None
+        content = as_content(box)
+        assert content is not None
+        return Response((200, OCTET_STREAM), b"", pieces=(content,))
 
     def _send_starlette(self, response: Any) -> Any:
         """Have starlette send it: a stream within the slot, as it may still run the model; else afterwards."""
@@ -192,6 +204,23 @@ class Prediction(Job):
     def on_writable(self) -> None:
         if self._reply is not None and self.stream is not None:
             self._reply.on_chunks(self.stream)
+
+
+class BinaryPrediction(Prediction):
+    """One whose client speaks msgpack."""
+
+    __slots__ = ()
+
+    def encode(self) -> Any:
+        if is_response(self.value):
+            return self._encode_response()
+        if isinstance(self.value, bytes):  # a bytearray or memoryview is msgpack like any other value, as in Truss
+            return self._encode_bytes()
+        box, self.value = [dump_model(self.value)], None
+        return Response((200, OCTET_STREAM), b"", pieces=encode_msgpack(box))
+
+
+_BYTES: Final = (bytes, bytearray, memoryview)
 
 
 def _iterate(content: Any) -> Generator[Any, None, None] | AsyncGenerator[Any, None]:

@@ -25,6 +25,16 @@ def answer_liveness(request: Request) -> None:
     request.connection.send_response(request, _ALIVE)
 
 
+class WaitingLiveness:
+    """Truss's own, for who asks for its quirks: waits while all the threads that plain calls run on are busy."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def answer(self, request: Request) -> None:
+        self._runtime.call_behind(functools.partial(answer_liveness, request))
+
+
 class Readiness:
     """200 while requests are wanted, else Truss's 503."""
 

@@ -28,6 +28,7 @@ class StreamReply:
 
     head: status and fields; with a length, exactly so many bytes of content must come.
     directory: the model's, for tracebacks. ends_cut_streams: `on_stream_error: end`, as Truss does.
+    may_pause: chunks may be further apart than the read timeout.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class StreamReply:
         "_head_timer",
         "_is_over",
         "_left",
+        "_may_pause",
         "_request",
     )
 
@@ -49,12 +51,14 @@ class StreamReply:
         directory: str,
         *,
         ends_cut_streams: bool,
+        may_pause: bool = False,
     ) -> None:
         self._request = request
         self._head = head
         self._left = head.length  # bytes still to come, if it is known
         self._directory = directory
         self._ends_cut_streams = ends_cut_streams
+        self._may_pause = may_pause
         self._has_head = False
         self._is_over = False
         self._head_timer = loop.call_later(HEAD_DELAY_S, self._send_head)
@@ -87,7 +91,7 @@ class StreamReply:
             self._is_over = True
             request.connection.send_response(request, response)
         else:
-            request.connection.send_head(request, response, self._head.length)
+            request.connection.send_head(request, response, self._head.length, may_pause=self._may_pause)
 
     def _send_chunks(self, chunks: Sequence[bytes]) -> bool:
         """Returns False if that is more than the head has promised."""
@@ -126,7 +130,7 @@ class StreamReply:
         log_failure(error, self._directory, message)
         if self._head.response.kind[1].startswith(EVENT_STREAM) and self._left is None:
             request.connection.send_chunks(request, [_ERROR_EVENT])
-        if self._ends_cut_streams and not self._left:
+        if self._ends_cut_streams and not isinstance(error, ResultError):  # a wrong chunk is cut, as by Truss
             request.connection.send_end(request)
         else:
             request.connection.abort(request)

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from fastserve.codec import encode_json
+from fastserve.codec.buffers import Content, as_content, is_held_once
+from fastserve.codec.json_text import encode_json
 from fastserve.errors import ResultError
 from fastserve.interface.responses import Response as UserResponse
 from fastserve.interface.responses import StreamingResponse
@@ -18,6 +19,7 @@ from fastserve.messages import JSON, OCTET_STREAM, Response
 # Truss marks what a model answers from 300 on as the client's doing.
 ERROR_FIELDS: Final = b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: 700\r\n"
 FIRST_MARKED: Final = 300
+_MARKS: Final = frozenset({b"x-baseten-error-source", b"x-baseten-error-code"})
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token, RFC 9110 section 5.6.2
 _VALUE: Final = re.compile(rb"[\t -~\x80-\xff]*")  # RFC 9110 section 5.5: no CR, LF or NUL, which would end the field
@@ -46,16 +48,16 @@ def read_head(status: object, pairs: Iterable[tuple[bytes, bytes]], default_type
     if not isinstance(status, int) or not 200 <= status <= 599:
         raise ResultError(f"a response must have a status from 200 to 599, not {status!r}")
     content_type, length, lines = default_type, None, b""
-    for name, value in pairs:
-        name, value = name.lower(), value.strip()
+    for given, value in pairs:
+        name, value = given.lower(), value.strip()
         if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
             raise ResultError(f"a response cannot have the header field {name!r}: {value!r}")
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":
             length = _read_length(value)
-        elif name not in _OURS:
-            lines += b"%b: %b\r\n" % (name, value)
+        elif name not in _OURS and (status < FIRST_MARKED or name not in _MARKS):
+            lines += b"%b: %b\r\n" % (given, value)
     if status >= FIRST_MARKED:
         lines += ERROR_FIELDS
     return UserHead(Response((int(status), content_type), b"", lines), length)
@@ -81,19 +83,26 @@ def head_of(user: UserResponse | StreamingResponse, default_type: bytes) -> User
     return read_head(user.status_code, encode_pairs([*user.headers.items(), *given]), default_type)
 
 
-def whole(user: UserResponse) -> Response:
-    """`fastserve.Response` as a message. Raises ResultError for content that has no form."""
-    content, content_type = user.content, JSON
-    if content is None:
-        content, content_type = b"", b""
-    elif isinstance(content, str):
-        content, content_type = _encode_text(content), b"text/plain; charset=utf-8"
-    elif isinstance(content, (bytes, bytearray, memoryview)):
-        content, content_type = bytes(content), OCTET_STREAM
-    else:
-        content = encode_json(content)
-    response = head_of(user, content_type).response
-    return Response(response.kind, content, response.fields)
+def whole(box: list[UserResponse]) -> Response:
+    """`fastserve.Response` as a message. box: holds it, as for `buffers.as_content`.
+
+    Raises ResultError for content that has no form.
+    """
+    user = vars(box[0])
+    content = [user.pop("content") if is_held_once(box, 0) else user["content"]]
+    encoded, content_type = _encode(content)
+    response = head_of(box[0], content_type).response
+    return Response(response.kind, b"", response.fields, pieces=(encoded,))
+
+
+def _encode(box: list[Any]) -> tuple[Content, bytes]:
+    """The bytes of a response's content, and what they are."""
+    if box[0] is None:
+        return b"", b""
+    if isinstance(box[0], str):
+        return _encode_text(box[0]), b"text/plain; charset=utf-8"
+    content = as_content(box)
+    return (encode_json(box[0]), JSON) if content is None else (content, OCTET_STREAM)
 
 
 def _encode_text(text: str) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from fastserve.config import KIB
@@ -50,6 +50,7 @@ PIPELINE_BURST: Final = 16
 # of them, because clients bound the digits of a size (16 in Go, 20 in h11).
 CHUNK_PROBE: Final = b"0"
 CHUNK_PROBES: Final = 2
+NO_CHUNK: Final = b"?"
 
 _NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
 _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         "_is_advancing",
         "_is_chunked",
         "_listener",
+        "_may_pause",
         "_parsed",
         "_peer_sent_eof",
         "_phase",
@@ -100,6 +102,7 @@ class Connection(asyncio.Protocol):
         self._probes_left = CHUNK_PROBES
         self._will_close = False  # no exchange follows the present one
         self._is_advancing = False  # `_advance` is on the stack
+        self._may_pause = False  # that response has no read timeout
         self._is_chunked = False  # the response that is being sent is in the chunked transfer coding
         self._discarded = 0  # bytes dropped while lingering
 
@@ -191,9 +194,12 @@ class Connection(asyncio.Protocol):
             self._transport.write(piece)
         self._end_exchange()
 
-    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
         if request is not self._request:
             return
+        self._may_pause = may_pause
         self._is_chunked = length is None and not request.head.is_http10
         if length is None and not self._is_chunked:
             self._will_close = True  # the close ends the content
@@ -224,6 +230,8 @@ class Connection(asyncio.Protocol):
             self._flow.reset_on_close()
             self.close_now()
         else:
+            if self._probes_left < CHUNK_PROBES:  # there are clients to whom a zero and the end are the last chunk
+                self._transport.write(NO_CHUNK)
             self._close()
 
     def addresses(self, request: Request) -> Addresses:
@@ -233,6 +241,23 @@ class Connection(asyncio.Protocol):
 
     def can_write(self, request: Request) -> bool:
         return request is self._request and self._flow.is_writable
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Listener], asyncio.Protocol]) -> None:
+        if request is not self._request:
+            return
+        self._request = request.work = None
+        unread, self._unread = self._unread[self._parsed :], b""
+        protocol = make_protocol(self._listener)
+        self._move_to(Phase.CLOSED)
+        self._set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        self._listener.forget(self)  # only now: the listener must not think that nobody is left
+        if not self._flow.is_writable:
+            protocol.pause_writing()
+        if unread:
+            protocol.data_received(unread)
+        if self._peer_sent_eof:
+            protocol.eof_received()
 
     # --- called by the listener and the sweep ---
 
@@ -271,7 +296,7 @@ class Connection(asyncio.Protocol):
                 # 100 is the one that every client skips.
                 self._transport.write(CONTINUE)
         elif phase is Phase.SENDING:
-            if elapsed > config.streaming_read_timeout_s and self._flow.is_writable:
+            if elapsed > config.streaming_read_timeout_s and self._flow.is_writable and not self._may_pause:
                 self._cut_stream()
             elif self._peer_sent_eof and self._is_chunked and elapsed > 0 and self._probes_left:
                 self._probes_left -= 1

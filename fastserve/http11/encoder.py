@@ -48,13 +48,13 @@ class Encoder:
             self._heads.clear()
             self.ok_json = self._encode_head((200, JSON)) + b"X-Request-ID: %b-" % PROCESS_ID
 
-    def encode_response(self, response: Response, connection: bytes, *, is_head: bool) -> list[bytes]:
-        """The whole of `response` as one or two pieces.
+    def encode_response(self, response: Response, connection: bytes, *, is_head: bool) -> list[bytes | memoryview]:
+        """The whole of `response` as one or two pieces, and those it came with.
 
         connection: a complete Connection field line, or b"".
         is_head: the request was HEAD: all fields as for GET, no content (RFC 9110 section 9.3.2).
         """
-        content = response.content
+        content, pieces = response.content, response.pieces
         status = response.kind[0]
         if status == 204 or status == 304:  # no Content-Length either (RFC 9110 section 8.6)
             return [self._encode_head(response.kind) + response.fields + connection + b"\r\n"]
@@ -62,10 +62,12 @@ class Encoder:
             self._heads.get(response.kind) or self._encode_head(response.kind),
             response.fields,
             connection,
-            len(content),
+            len(content) + sum(map(len, pieces)) if pieces else len(content),
         )
         if is_head:
             return [head]
+        if pieces:
+            return [head + content, *pieces]
         return [head + content] if len(content) < JOIN_BYTES else [head, content]
 
     def encode_stream_head(self, response: Response, fields: bytes) -> bytes:

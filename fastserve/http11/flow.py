@@ -1,7 +1,7 @@
 """Backpressure both ways on one transport: pause reading, and know whether writing is wanted.
 
 Reading stops while bytes of a further request wait; writing stops when the peer does not read. Owned by
-`connection.py`.
+`connection.py`, or by `websocket/session.py` after an upgrade.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ class Flow:
     """The state of one transport's two directions.
 
     is_writable: the transport's write buffer is under its high-water mark (64 KiB).
+    is_reading: what comes is received.
     """
 
-    __slots__ = ("_is_reading", "_seen_waiting", "_stalled_since", "_transport", "is_writable")
+    __slots__ = ("_seen_waiting", "_stalled_since", "_transport", "is_reading", "is_writable")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._is_reading = True
+        self.is_reading = True
         self.is_writable = True
         self._seen_waiting = 0
         self._stalled_since = 0.0
 
     def pause_reading(self) -> None:
         """Leave what comes in the kernel's buffer, so that the peer's window closes."""
-        if self._is_reading:
-            self._is_reading = False
+        if self.is_reading:
+            self.is_reading = False
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if not self._is_reading:
-            self._is_reading = True
+        if not self.is_reading:
+            self.is_reading = True
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:

@@ -25,21 +25,29 @@ def make_scope(head: Head, addresses: Addresses, state: dict[str, Any]) -> Scope
     """The HTTP connection scope of the ASGI specification, version 3.0. state: what `request.state` holds."""
     target, _, query = head.target.partition(b"?")
     raw_path = target if target.startswith(b"/") else head.path
+    path = unquote(raw_path.decode("latin-1"))
     return {
         "type": "http",
         "asgi": _ASGI,
         "http_version": "1.0" if head.is_http10 else "1.1",
         "method": head.method.decode("latin-1"),
         "scheme": "http",
-        "path": unquote(raw_path.decode("latin-1")),
+        "path": path,
         "raw_path": raw_path,
         "query_string": query,
         "root_path": "",
         "headers": list(head.fields.items()),
         "client": addresses.client,
         "server": addresses.server,
+        "path_params": _read_path_params(path),
         "state": state,
     }
+
+
+def _read_path_params(path: str) -> dict[str, str]:
+    """Truss's one: {model_name} in /v1/models/{model_name}:predict."""
+    name = path.removeprefix("/v1/models/")
+    return {} if name == path else {"model_name": name.rpartition(":")[0]}
 
 
 def make_receive(disconnection: Disconnection) -> Receive:

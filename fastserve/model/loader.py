@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib.machinery import SOURCE_SUFFIXES, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -31,13 +32,17 @@ def prepare_process(directory: ModelDirectory) -> None:
     For the whole process, so before anything of the model is imported. Raises SetupError for a package directory that
     is not there.
     """
-    config = directory.config
-    os.environ.update(config["environment_variables"])  # before the import, which may read them
+    os.environ.update(directory.config["environment_variables"])  # before the import, which may read them
     os.chdir(directory.path)
     sys.path.insert(0, str(directory.path))
+    sys.path.extend(package_paths(directory))
+
+
+def package_paths(directory: ModelDirectory) -> list[str]:
+    """The directories, besides its own, that a model imports from. Raises SetupError for one that is not there."""
+    config = directory.config
     bundled = directory.path / config["bundled_packages_dir"]
-    if bundled.is_dir():
-        sys.path.append(str(bundled))
+    found = [str(bundled)] if bundled.is_dir() else []
     for name in config["external_package_dirs"]:
         try:
             package_dir = (directory.path / str(name)).resolve()
@@ -46,7 +51,8 @@ def prepare_process(directory: ModelDirectory) -> None:
             raise SetupError(f"{directory.where('external_package_dirs')}: {error}") from None
         if not is_there:
             raise SetupError(f"{directory.where('external_package_dirs')}: {package_dir} is not a directory")
-        sys.path.append(str(package_dir))
+        found.append(str(package_dir))
+    return found
 
 
 def make_model(directory: ModelDirectory, config: Config) -> Any:
@@ -54,8 +60,13 @@ def make_model(directory: ModelDirectory, config: Config) -> Any:
 
     Raises SetupError if file or class are missing, else whatever the user's code raises.
     """
-    model_class = _find_class(directory, _import_module(directory))
+    model_class = import_class(directory, config)
     return model_class(**make_arguments(directory, model_class, config))
+
+
+def import_class(directory: ModelDirectory, config: Config) -> type:
+    """Import the model's module, unless it has been, and find its class. Raises as `make_model`."""
+    return _find_class(directory, _import_module(directory, from_source=config.reload))
 
 
 def find_load(model: Any) -> Callable[[], Any] | None:
@@ -72,7 +83,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function)
 
 
-def _import_module(directory: ModelDirectory) -> ModuleType:
+def _import_module(directory: ModelDirectory, *, from_source: bool) -> ModuleType:
     """model/model.py as `model.model`, a real submodule: it can be pickled and can import relatively.
 
     (Truss imports it under its bare name and outside `sys.modules`, which breaks pickling and dataclasses.)
@@ -83,11 +94,12 @@ def _import_module(directory: ModelDirectory) -> ModuleType:
     if not file.is_file():
         raise SetupError(f"{file}: no such file; {_where_to_write(directory, file)}")
     _logger.info("Loading truss model from file.")
-    package = _find_package(directory.path / folder, folder)
+    package = _find_package(directory.path / folder, folder) if file.parent.resolve() != directory.path else None
     name = f"{package.__name__}.{file.stem}" if package else file.stem
     if name in sys.modules and getattr(sys.modules[name], "__file__", None) == str(file):
         return sys.modules[name]  # the package's own __init__.py has imported it
-    spec = importlib.util.spec_from_file_location(name, file)
+    loader = _source_loader(name, file) if from_source else None
+    spec = importlib.util.spec_from_file_location(name, file, loader=loader)
     if spec is None or spec.loader is None:
         raise SetupError(f"{file}: not a Python file; {_where_to_write(directory, file)}")
     module = importlib.util.module_from_spec(spec)
@@ -102,18 +114,22 @@ def _import_module(directory: ModelDirectory) -> ModuleType:
     return module
 
 
+def _source_loader(name: str, file: Path) -> SourceFileLoader | None:
+    from fastserve.model.modules import SourceLoader  # in --reload mode alone
+
+    return SourceLoader(name, str(file)) if file.suffix in SOURCE_SUFFIXES else None
+
+
 def _where_to_write(directory: ModelDirectory, file: Path) -> str:
     near = did_you_mean(file.name, [f.name for f in file.parent.glob("*.py")] if file.parent.is_dir() else [])
     return f"write a class {directory.config['model_class_name']} there, or set model_class_filename{near}"
 
 
-def _find_package(path: Path, folder: Path) -> ModuleType | None:
-    """The package that the model's directory is; None for the root of the model directory itself.
+def _find_package(path: Path, folder: Path) -> ModuleType:
+    """The package that the directory of the model's module is, other than the root of the model directory.
 
     Under its own path where that is a name and free, so that `from model.other import x` finds the same package.
     """
-    if path.resolve() == Path.cwd():
-        return None
     if all(part.isidentifier() for part in folder.parts):
         name = ".".join(folder.parts)
         try:

@@ -1,91 +1,74 @@
 """The one door to the model: `load()`, its entries, `stop()`.
 
-Counts what is in flight; owns the worker threads. Which step runs where is laid out here, once, and walked in
-`steps.py`. Called by `server.py` and the endpoints.
+The door stays while the model behind it may be loaded anew: what belongs to one version of it is in `version.py`.
+Called by `server.py` and the endpoints.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
-import logging
-import os
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from pathlib import Path
 from typing import Any, Final
 
 from fastserve.config import Config
-from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_of
-from fastserve.model.contract import OPENAI_METHODS, Contract, Kind, Method, Takes, read_contract
+from fastserve.model.contract import OPENAI_METHODS, Contract, Method
 from fastserve.model.directory import ModelDirectory
-from fastserve.model.environment import EnvironmentWatch, log_setting_up
+from fastserve.model.environment import EnvironmentWatch
 from fastserve.model.exposition import ModelMetrics
 from fastserve.model.health import HealthCheck
-from fastserve.model.hooks import Hooks, check_hooks
-from fastserve.model.loader import find_load, is_async, make_model
-from fastserve.model.slots import Slots
-from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
+from fastserve.model.hooks import Hooks
+from fastserve.model.in_flight import InFlight
+from fastserve.model.steps import Job, as_pair
 from fastserve.model.streams import Stream, StreamBudget
-from fastserve.model.threads import Workers
+from fastserve.model.threads import Completions
+from fastserve.model.typed import PREDICT, InputType, Unread
+from fastserve.model.version import ON_LOOP, Version
 
-_logger: Final = logging.getLogger("fastserve")
-
-# Truss's own number of threads for everything that is not async: a preprocess that waits for a network sees the same
-# parallelism. A sleeping one costs some 20 KB and no time (threads.py).
-SIDE_THREADS: Final = 40
-# Coroutine slots may be thousands; the threads that iterate the generators they return need not be.
-MAX_STREAM_THREADS: Final = 40
 # For `is_healthy` and `setup_environment`: the few probes that one platform makes at a time.
 HOOK_THREADS: Final = 4
 # Scrapes come one at a time, from one Prometheus.
 SCRAPE_THREADS: Final = 1
-# Truss: `load` is tried once more, after a second; its variable sets how often.
-LOAD_RETRIES_VARIABLE: Final = "NUM_LOAD_RETRIES_TRUSS"
-LOAD_RETRIES: Final = 1
-LOAD_PAUSE_S: Final = 1.0
-
-_ON_LOOP: Final = frozenset({Kind.COROUTINE, Kind.ASYNC_GENERATOR})
 
 
 class Entry:
     """One way into the model: a method that requests call, and those before and after it.
 
     exists: the model has this method. takes_request: one of them wants the request.
-    reads_content: the first method takes what the content holds; if not, the content may be anything.
+    input_type: what the payload must be; None if any will do.
     """
 
-    __slots__ = ("_needs_context", "_runtime", "_start", "exists", "first", "last", "reads_content", "takes_request")
+    __slots__ = ("_in_flight", "_needs_context", "_start", "exists", "first", "input_type", "last", "takes_request")
 
     _start: Callable[[Job], None]  # the first step's
+    _in_flight: InFlight  # of the version that is led to
     first: Method  # given what the request brings
     last: Method  # its result is the answer
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self) -> None:
         self.exists = False
         self.takes_request = False
-        self.reads_content = True
+        self.input_type: InputType | Unread | None = None
         self._needs_context = False  # some step runs on a thread
 
-    def lay(self, methods: Sequence[Method], start: Callable[[Job], None]) -> None:
-        """Lead to `methods`, of which `start` begins the first."""
+    def lay(self, methods: Sequence[Method], version: Version) -> None:
+        """Lead to `methods` of `version`, one or more; each hands on to the next."""
         self.first, self.last = methods[0], methods[-1]
-        self._start = start
-        self._needs_context = any(method.kind not in _ON_LOOP for method in methods)
+        self._start = version.start_of(methods)
+        self._in_flight = version.in_flight
+        self._needs_context = any(method.kind not in ON_LOOP for method in methods)
         self.takes_request = any(method.request_type is not None for method in methods)
-        self.reads_content = self.first.takes is not Takes.REQUEST
         self.exists = True
 
     def close(self) -> None:
-        """The model has no such method."""
+        """The model has no such method; nothing of one that an earlier version had is kept."""
+        if self.exists:
+            del self.first, self.last, self._start, self._in_flight
         self.exists = False
 
     def submit(self, job: Job) -> None:
         """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. If it `exists`."""
-        self._runtime.in_flight += 1
+        self._in_flight.count += 1
         if self._needs_context:
             job.context = copy_context()
         self._start(job)
@@ -95,78 +78,128 @@ class Runtime:
     """One model, loaded and run.
 
     predict, openai: the ways in, there from the start and open once the model is loaded.
-    in_flight: jobs submitted and tasks begun that are not over, those included whose client has gone.
-    health: set by `load`; None for a model without `is_healthy`.
-    environment: set by `load`, and to be run once the server is ready; None for a model without `setup_environment`.
+    version: the one that serves; None until the model is loaded.
+    contract, inputs, health, environment: that version's; set by `adopt`.
+    on_adopted: called, on the loop, each time another version has begun to serve.
     """
 
+    contract: Contract
+    inputs: dict[str, InputType | Unread]
+
     def __init__(self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config) -> None:
+        self._loop = loop
         self._directory = directory
         self._config = config
-        self._slot_count = config.predict_concurrency
-        budget = StreamBudget(config.stream_buffer_bytes, config.stream_buffers_bytes)
-        self._hall = Hall(loop, budget, self._finish)
-        self._predict_workers = Workers("fastserve-predict", loop)
-        self._side_workers = Workers("fastserve-side", loop)
-        completions = self._hall.completions
+        self._budget = StreamBudget(config.stream_buffer_bytes, config.stream_buffers_bytes)
+        completions = Completions(loop)
         self._hooks = Hooks("fastserve-hook", HOOK_THREADS, loop, completions, str(directory.path))
         self._scrapes = Hooks("fastserve-scrape", SCRAPE_THREADS, loop, completions, str(directory.path))
         self._metrics = ModelMetrics()
+        self.version: Version | None = None
+        self._versions: list[Version] = []  # all whose threads may still run
         self.health: HealthCheck | None = None
         self.environment: EnvironmentWatch | None = None
-        self.contract: Contract  # set by load
-        self.predict = Entry(self)
-        self.openai = {name: Entry(self) for name in OPENAI_METHODS}
-        self.in_flight = 0
+        self.predict = Entry()
+        self.openai = {name: Entry() for name in OPENAI_METHODS}
+        self.on_adopted: list[Callable[[], None]] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._idle: asyncio.Future[None] | None = None  # awaited by wait_idle
 
     async def load(self) -> None:
-        """Import the model, make it, tell it its environment, call its `load`; it can be submitted to afterwards.
+        """Load the model; it can be submitted to afterwards. Raises as `Version.load`."""
+        self.adopt(await self.prepare(self._directory))
 
-        `__init__`, a sync `load` and, with one slot, every sync predict run on the same thread: torch keeps grad
-        mode, device and stream per thread, and what `load` set must still be set in `predict`.
-        Raises SetupError, ModelDefinitionError, or LoadError whose cause is what user code raised.
+    async def prepare(self, directory: ModelDirectory) -> Version:
+        """Load the model in `directory`, on threads of its own; it serves once it is adopted.
+
+        Raises as `Version.load`.
         """
-        self._predict_workers.start(1)
-        self._model = model = await self._on_predict_thread(lambda: make_model(self._directory, self._config))
-        await self._on_predict_thread(self._metrics.strip)
-        self.contract = contract = await self._on_predict_thread(lambda: read_contract(model))
-        check_hooks(contract)
-        if contract.setup_environment is not None:
-            path = Path(self._config.dynamic_config_path)
-            self.environment = EnvironmentWatch(path, contract.setup_environment, self._hooks)
-            await self._tell_environment(contract.setup_environment, self.environment)
-        await self._load_with_retries(find_load(model))
-        if contract.is_healthy is not None:
-            self.health = HealthCheck(contract.is_healthy, self._hooks)
-        self._lay_out(contract)
+        version = Version(self._loop, directory, self._config, self._budget, self._hooks)
+        self._versions.append(version)
+        try:
+            await version.load(self._metrics)
+        except Exception:
+            if version.stop():
+                self.forget(version)
+            raise
+        return version
+
+    def adopt(self, version: Version) -> None:
+        """Have all further requests go to `version`. One before it goes on with what it has begun."""
+        self.version = version
+        version.start_threads()
+        self.contract, self.inputs = version.contract, version.inputs
+        self.health, self.environment = version.health, version.environment
+        contract = version.contract
+        chain = [m for m in (contract.preprocess, contract.predict, contract.postprocess) if m is not None]
+        self._lay(self.predict, PREDICT, chain if contract.predict is not None else [])
+        takes_predicts = "predict-annotations" in self._config.truss_quirks
+        for name, entry in self.openai.items():
+            self._lay(
+                entry, PREDICT if takes_predicts else name, [contract.openai[name]] if name in contract.openai else []
+            )
+        for tell in self.on_adopted:
+            tell()
+
+    def _lay(self, entry: Entry, input_of: str, methods: Sequence[Method]) -> None:
+        assert self.version is not None
+        entry.input_type = self.inputs.get(input_of)
+        if methods:
+            entry.lay(methods, self.version)
+        else:
+            entry.close()
+
+    def forget(self, version: Version) -> None:
+        """A version that does not serve has nothing in flight and no thread left."""
+        self._versions.remove(version)
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs submitted and tasks begun that are not over, those included whose client has gone."""
+        return sum(version.in_flight.count for version in self._versions)
 
     def run_task(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, which never raises, as a task that counts as in flight."""
-        self.in_flight += 1
-        task = self._hall.loop.create_task(work)
+        assert self.version is not None
+        in_flight = self.version.in_flight
+        in_flight.count += 1
+        task = self._loop.create_task(work)
         self._tasks.add(task)  # the loop holds it only weakly
-        task.add_done_callback(self._on_task_done)
 
-    def _on_task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self.in_flight -= 1
-        self._tell_idle()
+        def finish(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            in_flight.count -= 1
+            in_flight.tell()
+
+        task.add_done_callback(finish)
 
     def open_stream(self, job: Job, *, stops_unread: bool) -> Stream:
         """A stream for `job` that the loop produces; as `Hall.open_stream`."""
-        return self._hall.open_stream(job, on_loop=True, stops_unread=stops_unread)
+        assert self.version is not None
+        return self.version.hall.open_stream(job, on_loop=True, stops_unread=stops_unread)
+
+    async def attend(self, make_websocket: Callable[[], Any]) -> BaseException | None:
+        """Run the model's `websocket` method on what `make_websocket` makes. Returns what was raised; raises nothing.
+
+        In flight, and in no predict slot.
+        """
+        assert self.version is not None
+        method, in_flight = self.contract.websocket, self.version.in_flight
+        assert method is not None
+        call = method.call
+
+        async def run() -> None:
+            await call(make_websocket())
+
+        in_flight.count += 1
+        _, error = await as_pair(run())
+        in_flight.count -= 1
+        in_flight.tell()
+        return error
 
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
-        has_ended = [
-            self._predict_workers.stop(),
-            self._side_workers.stop(),
-            self._hooks.stop(),
-            self._scrapes.stop(),
-        ]
-        return all(has_ended)
+        has_ended = [version.stop() for version in self._versions]
+        return all([*has_ended, self._hooks.stop(), self._scrapes.stop()])
 
     async def scrape(self, accept: str, names: Sequence[str]) -> tuple[tuple[bytes, str], BaseException | None]:
         """What the model registers with prometheus_client (ModelMetrics.expose), or what its collectors raise.
@@ -175,115 +208,14 @@ class Runtime:
         """
         return await self._scrapes.on_thread(lambda: self._metrics.expose(accept, names))
 
+    def call_behind(self, function: Callable[[], None]) -> None:
+        """Call `function` on the loop once a thread is free that plain calls run on: where Truss answers liveness."""
+        if self.version is None:
+            function()
+        else:
+            self.version.call_behind(function)
+
     async def wait_idle(self) -> None:
         """Until nothing is in flight."""
-        while self.in_flight:
-            self._idle = self._hall.loop.create_future()
-            await self._idle
-
-    def _finish(self, job: Job) -> None:
-        self.in_flight -= 1
-        job.on_result()
-        self._tell_idle()
-
-    def _tell_idle(self) -> None:
-        if self._idle is not None and not self.in_flight and not self._idle.done():
-            self._idle.set_result(None)
-
-    async def _on_predict_thread(self, function: Callable[[], Any]) -> Any:
-        def guarded() -> Any:
-            try:
-                return function()
-            except (SetupError, ModelDefinitionError):
-                raise
-            except BaseException as error:  # SystemExit included: user code does not end the server like that
-                raise LoadError(f"{type(error).__name__}: {text_of(error)}") from error
-
-        return await self._predict_workers.call(guarded, self._hall.completions)
-
-    async def _load_with_retries(self, load: Callable[[], Any] | None) -> None:
-        if load is None:
-            return
-        tries_left = 1 + _load_retries()
-        while True:
-            _logger.info("Executing model.load()...")
-            began = time.monotonic()
-            try:
-                await self._call_at_start(load)
-            except LoadError:
-                tries_left -= 1
-                if not tries_left:
-                    raise
-                _logger.warning("model.load() failed; trying again in %g s", LOAD_PAUSE_S, exc_info=True)
-                await asyncio.sleep(LOAD_PAUSE_S)
-            else:
-                _logger.info("Completed model.load() execution in %d ms", (time.monotonic() - began) * 1000)
-                return
-
-    async def _tell_environment(self, method: Method, watch: EnvironmentWatch) -> None:
-        """Call `setup_environment` if there is an environment. Raises LoadError or SetupError."""
-        first = await self._on_predict_thread(watch.first)
-        if first is not None:
-            log_setting_up(*first)
-            await self._call_at_start(functools.partial(method.call, *first))
-
-    async def _call_at_start(self, function: Callable[[], Any]) -> None:
-        """On the thread of `load`, or on the loop if it is async. Raises LoadError."""
-        if is_async(function) and "unawaited-load" in self._config.truss_quirks:
-            function().close()
-            _logger.warning("an `async def` is not awaited at start: that is Truss's unawaited-load")
-        elif is_async(function):
-            await self._finish_on_loop(function())
-        else:
-            returned = await self._on_predict_thread(function)
-            if inspect.isawaitable(returned):  # a plain function around a coroutine
-                await self._finish_on_loop(returned)
-
-    async def _finish_on_loop(self, loading: Awaitable[Any]) -> None:
-        task = asyncio.create_task(as_pair(loading))
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError:  # of this, not of what `load` waits for
-            task.cancel()
-            raise
-        _, error = task.result()
-        if error is not None:
-            raise LoadError(f"{type(error).__name__}: {text_of(error)}") from error
-
-    def _lay_out(self, contract: Contract) -> None:
-        """Decide, once, where each step runs and what follows it."""
-        chain = [m for m in (contract.preprocess, contract.predict, contract.postprocess) if m is not None]
-        self._lay(self.predict, chain if contract.predict is not None else [])
-        for name, entry in self.openai.items():
-            self._lay(entry, [contract.openai[name]] if name in contract.openai else [])
-        if contract.predict is not None:
-            is_on_loop = contract.predict.kind in _ON_LOOP
-            self._predict_workers.start(min(self._slot_count, MAX_STREAM_THREADS) if is_on_loop else self._slot_count)
-        if len(chain) > 1 or contract.openai:
-            self._side_workers.start(SIDE_THREADS)
-
-    def _lay(self, entry: Entry, methods: Sequence[Method]) -> None:
-        if not methods:
-            entry.close()
-            return
-        step: Step | None = None
-        for method in reversed(methods):
-            step = self._make_step(method, step)
-        assert step is not None
-        entry.lay(methods, step.start)
-
-    def _make_step(self, method: Method, following: Step | None) -> Step:
-        is_predict = method.name == "predict"
-        workers = self._predict_workers if is_predict else self._side_workers
-        if method.kind in _ON_LOOP:
-            return LoopStep(self._hall, method, workers, following, Slots(self._slot_count) if is_predict else None)
-        return ThreadStep(self._hall, method, workers, following)
-
-
-def _load_retries() -> int:
-    said = os.environ.get(LOAD_RETRIES_VARIABLE, "")
-    if not said:
-        return LOAD_RETRIES
-    if not (said.isascii() and said.isdigit()):
-        raise SetupError(f"{LOAD_RETRIES_VARIABLE} takes a whole number, not {said!r}")
-    return int(said)
+        while busy := [version for version in self._versions if version.in_flight.count]:
+            await busy[0].in_flight.wait_idle()

@@ -189,7 +189,7 @@ class Step:
         hall = self._hall
         if type(generator) is AsyncGeneratorType:  # its place is the loop; this thread, and so the slot, is held
             return self._await_on_thread(self._stream_on_loop(job, generator))
-        if job.wants_whole():
+        if self._is_predict and job.wants_whole():
             job.value = gather(generator, self._is_unwanted(job))
             return job.encode()
         produce(hall.open_stream(job, on_loop=False, stops_unread=self._may_stop()), generator)
@@ -202,7 +202,7 @@ class Step:
             context = copy_context()
             run = functools.partial(context.run, self._stream_on_thread, job, generator)
             return await self._workers.call(run, hall.completions)
-        if job.wants_whole():
+        if self._is_predict and job.wants_whole():
             job.value = await gather_on_loop(generator, self._is_unwanted(job))
             return job.encode()
         await produce_on_loop(hall.open_stream(job, on_loop=True, stops_unread=self._may_stop()), generator)

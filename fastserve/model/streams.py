@@ -230,13 +230,17 @@ class Stream:
             room()
 
 
+_BYTES: Final = (bytes, bytearray, memoryview)
+_CHUNKS: Final = (str, *_BYTES)
+
+
 def _as_bytes(chunk: Any) -> bytes:
     if isinstance(chunk, str):
         try:
             return str.encode(chunk)  # a subclass may have an `encode` of its own
         except UnicodeEncodeError as error:
             raise ResultError(f"a chunk holds text that is not Unicode: {error}") from None
-    if isinstance(chunk, (bytes, bytearray, memoryview)):
+    if isinstance(chunk, _BYTES):
         return bytes(chunk)
     raise ResultError(f"a generator must yield text or bytes, not {type(chunk).__name__}")
 
@@ -313,7 +317,7 @@ def gather(generator: Generator[Any, None, None], is_cancelled: Callable[[], boo
         for chunk in generator:
             if is_cancelled():
                 break
-            chunks.append(_as_bytes(chunk))
+            chunks.append(_as_text(chunk))
     finally:
         generator.close()
     return _join(chunks)
@@ -327,11 +331,16 @@ async def gather_on_loop(generator: AsyncGenerator[Any, None], is_cancelled: Cal
         async for chunk in generator:
             if is_cancelled():
                 break
-            chunks.append(_as_bytes(chunk))
+            chunks.append(_as_text(chunk))
             await turns.give()
     finally:
         await generator.aclose()
     return _join(chunks)
+
+
+def _as_text(chunk: Any) -> bytes:
+    """The bytes of one chunk; what is neither text nor bytes is written as `str` has it, as by Truss."""
+    return _as_bytes(chunk if isinstance(chunk, _CHUNKS) else str(chunk))
 
 
 def _join(chunks: list[bytes]) -> str:

@@ -58,7 +58,7 @@ class Scene:
         lifecycle = Lifecycle()
         lifecycle.move_to(State.READY)
         self.jobs: list[Prediction] = []
-        fields = {"submit": self.jobs.append, "exists": True, "takes_request": takes_request, "reads_content": True}
+        fields = {"submit": self.jobs.append, "exists": True, "takes_request": takes_request, "input_type": None}
         endpoint = MethodEndpoint(
             "predict",
             cast(Entry, type("FakeEntry", (), fields)),

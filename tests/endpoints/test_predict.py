@@ -14,8 +14,10 @@ from fastserve.endpoints.prediction import Prediction
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request
+from fastserve.model.contract import Kind, Method, Takes
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.streams import Stream, StreamBudget
+from fastserve.model.typed import InputType
 from tests.support.responder import RecordingResponder
 
 
@@ -48,7 +50,9 @@ class FakeLoop:
 class Scene:
     """One endpoint, whose runtime hands its jobs to the test."""
 
-    def __init__(self, *, on_stream_error: str = "abort", is_loaded: bool = True) -> None:
+    def __init__(
+        self, *, on_stream_error: str = "abort", is_loaded: bool = True, input_type: InputType | None = None
+    ) -> None:
         self.jobs: list[Prediction] = []
         self.loop = FakeLoop()
         lifecycle = Lifecycle()
@@ -57,7 +61,13 @@ class Scene:
         entry = type(
             "FakeEntry",
             (),
-            {"submit": self.jobs.append, "exists": True, "takes_request": False, "reads_content": True},
+            {
+                "submit": self.jobs.append,
+                "exists": True,
+                "takes_request": False,
+                "input_type": input_type,
+                "last": Method("predict", Kind.SYNC, print, Takes.INPUTS),
+            },
         )
         self.endpoint = MethodEndpoint(
             "predict",
@@ -111,6 +121,35 @@ def test_bad_json_is_400_with_trusss_text_and_fields_and_never_reaches_the_model
     assert not scene.jobs
 
 
+class WrongError(Exception):
+    def errors(self) -> list[dict[str, Any]]:
+        return [{"loc": ("a", 1), "msg": "not so"}]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (WrongError, 400, "Input Parsing Error:\n  `a[1]`: not so."),
+        (KeyError, 500, "Internal Server Error (in model/chainlet)."),
+        (SystemExit, 500, "Internal Server Error (in model/chainlet)."),
+    ],
+)
+def test_a_typed_payload_is_checked_before_the_model_sees_it(
+    error: type[BaseException], status: int, message: str
+) -> None:
+    def validate(value: Any) -> Any:
+        if value:
+            raise error
+        return "checked"
+
+    scene = Scene(input_type=InputType(None, orjson.loads, validate, WrongError))
+    scene.post(b'{"a": 1}')
+    assert scene.answer == (status, {"error": message})
+    assert not scene.jobs
+    scene.post(b"{}")
+    assert [job.value for job in scene.jobs] == ["checked"]
+
+
 def test_before_the_model_is_loaded_the_answer_is_503() -> None:
     scene = Scene(is_loaded=False)
     scene.post(b"{}")
@@ -126,8 +165,7 @@ def test_before_the_model_is_loaded_the_answer_is_503() -> None:
         (b"application/x-www-form-urlencoded", 200),
         (b"text/plain", 200),
         (b"application/json; charset=latin-1", 415),
-        (b"application/octet-stream", 415),
-        (b"Application/Octet-Stream; x=y", 415),
+        (b"application/json; charset=utf-16", 415),
     ],
 )
 def test_content_that_cannot_be_json_is_415(content_type: bytes, status: int) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fastserve.endpoints.router import OPENAI, Endpoints, Router
+from fastserve.endpoints.router import LIVENESS, METRICS, OPENAI, OPENAPI, READINESS, WEBSOCKET, Endpoints, Router
+from fastserve.endpoints.router import PREDICT as PREDICT_PATHS
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.responder import RecordingResponder
 
@@ -14,30 +15,38 @@ PREDICT = Route(lambda request: None)
 READINESS_ANSWERS: list[Request] = []
 
 
-def make_router() -> Router:
+def make_router(*, reloads: bool = False) -> Router:
     def answers(text: str) -> Callable[[Request], None]:
         return lambda request: answer(request, text)
 
     return Router(
         Endpoints(
-            predict=lambda head: PREDICT,
-            openai={name: lambda head: PREDICT for name in OPENAI},
+            predict=finder(),
+            openai={name: finder() for name in OPENAI},
+            websocket=lambda head: Route(lambda request: answer(request, "websocket")),
             liveness=answers("alive"),
             readiness=answers("ready"),
             health=answers("well"),
             metrics=answers("metrics"),
+            schema=answers("schema"),
+            openapi=lambda operations, request: answer(request, "openapi"),
+            hot_reload=answers("hot") if reloads else None,
         )
     )
+
+
+def finder() -> Callable[[Head], Route]:
+    return lambda head: PREDICT
 
 
 def answer(request: Request, text: str) -> None:
     request.connection.send_response(request, Response((200, b""), text.encode()))
 
 
-def ask(method: str, path: str) -> tuple[Route, Response | None]:
+def ask(method: str, path: str, *, reloads: bool = False) -> tuple[Route, Response | None]:
     """The route, and what it answers if it is not predict's."""
     head = Head(b"", method.encode(), path.encode(), path.encode(), {})
-    route = make_router().route(head)
+    route = make_router(reloads=reloads).route(head)
     if route is PREDICT:
         return route, None
     responder = RecordingResponder()
@@ -81,6 +90,45 @@ def test_the_model_s_own_path_asks_the_model_too(method: str, path: str) -> None
     assert response.content == b"well"
 
 
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("/openapi.json", b"openapi"),
+        ("/v1/models/any/schema", b"schema"),
+        ("/v1/models/a:predict/schema", b"schema"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_schemas(method: str, path: str, content: bytes) -> None:
+    _, response = ask(method, path)
+    assert response is not None
+    assert response.content == content
+
+
+def test_every_path_is_among_the_operations_and_goes_where_they_say() -> None:
+    said = {b"alive": "liveness", b"ready": "readiness", b"well": "health"}
+    operations = make_router().operations()
+    fixed = {*LIVENESS, *READINESS, *PREDICT_PATHS, *METRICS, *OPENAI.values(), OPENAPI, WEBSOCKET}
+    assert len(operations) == len(fixed) + 5
+    for path, pairs in operations.items():
+        for method, kind in pairs:
+            _, response = ask(method, path.replace("{model}", "any"))
+            if response is None:
+                assert path in {OPENAI[kind].decode()} if kind in OPENAI else kind == "predict"
+            else:
+                assert kind == said.get(response.content, response.content.decode())
+
+
+@pytest.mark.parametrize(
+    "path", ["/predict/", "/invocations/", "/v1/completions/", "/v1/models/m:predict/", "/v1/models/m:predict_binary/"]
+)
+def test_a_slash_more_at_the_end_of_a_path_changes_nothing(path: str) -> None:
+    assert ask("POST", path)[0] is PREDICT
+    _, response = ask("GET", "/v1/models/m/loaded/")
+    assert response is not None
+    assert response.content == b"ready"
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_metrics(method: str, path: str) -> None:
@@ -104,9 +152,9 @@ def test_predict(path: str) -> None:
         "/v1/models",
         "/v1/models/a/b",
         "/v1/models/a/b:predict",
-        "/v1/models/a/loaded/",
+        "/v1/models/a/:predict",
+        "/v1/models//schema",
         "//predict",
-        "/predict/",
         "/x",
         "*x",
     ],
@@ -127,6 +175,8 @@ def test_nothing_else_is_found(path: str) -> None:
         ("POST", "/metrics", b"GET, HEAD, OPTIONS"),
         ("DELETE", "/v1/models/model", b"GET, HEAD, OPTIONS"),
         ("PUT", "/v1/models/model:predict", b"GET, HEAD, OPTIONS, POST"),
+        ("POST", "/openapi.json", b"GET, HEAD, OPTIONS"),
+        ("POST", "/v1/models/any/schema", b"GET, HEAD, OPTIONS"),
         ("TRACE", "/", b"GET, HEAD, OPTIONS"),
     ],
 )
@@ -144,3 +194,17 @@ def test_options_tells_what_is_allowed(path: str, status: int) -> None:
     assert response is not None
     assert response.kind[0] == status
     assert response.fields.startswith(b"Allow: ")
+
+
+def test_a_hot_reload_is_a_post_where_there_is_one() -> None:
+    _, response = ask("POST", "/hot-reload", reloads=True)
+    assert response is not None
+    assert response.content == b"hot"
+    for method, reloads, status in (("POST", False, 404), ("GET", False, 404), ("GET", True, 405)):
+        route, response = ask(method, "/hot-reload", reloads=reloads)
+        assert route.is_refusal
+        assert response is not None
+        assert response.kind[0] == status
+    operations = make_router(reloads=True).operations()
+    assert operations["/hot-reload"] == [("POST", "hot_reload")]
+    assert set(operations) - set(make_router().operations()) == {"/hot-reload"}

@@ -25,7 +25,7 @@ def test_status_type_length_and_fields_are_read() -> None:
     pairs = [(b"X-Name", b" a "), (b"Content-Type", b"a/b"), (b"CONTENT-LENGTH", b"5"), (b"x-name", b"b")]
     head = read_head(201, pairs)
     assert (head.response.kind, head.length) == ((201, b"a/b"), 5)
-    assert head.response.fields == b"x-name: a\r\nx-name: b\r\n"
+    assert head.response.fields == b"X-Name: a\r\nx-name: b\r\n"
     assert head.response.content == b""
 
 
@@ -123,14 +123,18 @@ class Text(str):
     ],
 )
 def test_content_of_our_own_response(content: object, sent: bytes, content_type: bytes) -> None:
-    response = whole(fastserve.Response(content, 201, {"X-Name": "a"}))
-    assert (response.kind, response.content, response.fields) == ((201, content_type), sent, b"x-name: a\r\n")
+    response = whole([fastserve.Response(content, 201, {"X-Name": "a"})])
+    assert (response.kind, b"".join(response.pieces), response.fields) == (
+        (201, content_type),
+        sent,
+        b"X-Name: a\r\n",
+    )
 
 
 @pytest.mark.parametrize("content", [{"a": object()}, "\ud800", [b"bytes"]])
 def test_content_without_a_form_is_refused(content: object) -> None:
     with pytest.raises(ResultError):
-        whole(fastserve.Response(content))
+        whole([fastserve.Response(content)])
 
 
 class OwnSending(starlette.responses.Response):

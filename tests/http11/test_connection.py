@@ -456,6 +456,19 @@ def test_a_stream_without_chunks_is_cut_after_the_read_timeout_and_its_work_told
     assert work.told == ["disconnect"]
 
 
+def test_a_response_that_may_pause_has_no_read_timeout_and_the_next_one_has() -> None:
+    peer = Peer(Config(streaming_read_timeout_s=60.0))
+    request = running(peer)
+    peer.connection.send_head(request, Response((200, b""), b""), may_pause=True)
+    peer.advance(3600.0)
+    assert not peer.is_closed
+    peer.connection.send_end(request)
+    request = running(peer)
+    peer.connection.send_head(request, Response((200, b""), b""))
+    peer.advance(62.0)
+    assert peer.transport.is_closing_now
+
+
 def test_writing_stops_when_the_peer_does_not_read_and_goes_on_when_it_does() -> None:
     peer = Peer()
     request = running(peer)

@@ -37,17 +37,37 @@ def test_a_response_is_whole_at_any_size(size: int) -> None:
     }.items() <= answer.fields.items()
 
 
+@pytest.mark.parametrize("content", [b"", b"begin"])
+@pytest.mark.parametrize("sizes", [[1], [0], [0, 3, JOIN_BYTES], [1] * 100])
+def test_pieces_follow_the_content_and_are_not_copied(content: bytes, sizes: list[int]) -> None:
+    pieces = [memoryview(bytearray(b"x" * size)) for size in sizes]
+    head, *rest = Encoder().encode_response(Response((200, b"a/b"), content, b"", pieces), b"", is_head=False)
+    assert all(sent is piece for sent, piece in zip(rest, pieces, strict=True))
+    (answer,) = read_answers(b"".join([head, *rest]), [b"GET"])
+    assert answer.content == content + b"x" * sum(sizes)
+    assert answer.is_complete
+
+
+def test_head_has_the_length_of_all_pieces_and_none_of_them() -> None:
+    response = Response((200, b""), b"12", pieces=[b"345", memoryview(b"6")])
+    (piece,) = Encoder().encode_response(response, b"", is_head=True)
+    assert b"\r\nContent-Length: 6\r\n" in piece
+    (answer,) = read_answers(bytes(piece), [b"HEAD"])
+    assert answer.is_complete
+    assert answer.content == b""
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_status_without_content_has_neither_content_nor_its_length(status: int) -> None:
-    (piece,) = Encoder().encode_response(Response((status, b""), b""), b"", is_head=False)
-    (answer,) = read_answers(piece, [b"GET"])
+    pieces = Encoder().encode_response(Response((status, b""), b"", pieces=[b"x"]), b"", is_head=False)
+    (answer,) = read_answers(b"".join(pieces), [b"GET"])
     assert "content-length" not in answer.fields
     assert answer.is_complete
 
 
 def test_an_unknown_status_has_a_status_line() -> None:
     (piece,) = Encoder().encode_response(Response((299, b""), b""), b"", is_head=False)
-    assert piece.startswith(b"HTTP/1.1 299 \r\n")
+    assert bytes(piece).startswith(b"HTTP/1.1 299 \r\n")
 
 
 def test_the_date_is_of_the_second() -> None:
@@ -55,7 +75,7 @@ def test_the_date_is_of_the_second() -> None:
     for now in (0.0, 0.9, 1.0, 1e9, *(month * 2_629_800 for month in range(13)), *(day * 86_400 for day in range(8))):
         encoder.refresh(now)
         for piece in (
-            encoder.encode_response(Response((200, b""), b""), b"", is_head=False)[0],
+            b"".join(encoder.encode_response(Response((200, b""), b""), b"", is_head=False)),
             encoder.encode_stream_head(Response((200, b""), b""), encode_framing(None, is_chunked=False)),
             encoder.ok_json + b"0\r\n\r\n",
         ):

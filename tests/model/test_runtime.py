@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -19,13 +20,14 @@ import uvloop
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, ResultError, SetupError
-from fastserve.model import runtime as runtime_module
 from fastserve.model import threads
+from fastserve.model import version as version_module
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import find_load
-from fastserve.model.runtime import LOAD_RETRIES_VARIABLE, SIDE_THREADS, Runtime
+from fastserve.model.runtime import Runtime
 from fastserve.model.steps import Job
 from fastserve.model.streams import FREE_BYTES, Stream
+from fastserve.model.version import LOAD_RETRIES_VARIABLE, SIDE_THREADS
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -97,7 +99,7 @@ def wait(event: threading.Event) -> None:
 def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """serve(Model, scenario): load it into a runtime, play the scenario, stop; nothing may be left behind."""
     monkeypatch.setattr(threads, "STOP_S", 5.0)
-    monkeypatch.setattr(runtime_module, "LOAD_PAUSE_S", 0.0)
+    monkeypatch.setattr(version_module, "LOAD_PAUSE_S", 0.0)
     monkeypatch.delenv(LOAD_RETRIES_VARIABLE, raising=False)
 
     def serve(
@@ -109,7 +111,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         **settings: Any,
     ) -> T:
         monkeypatch.setattr(Asked, "encode", lambda job: encode(job.value))
-        monkeypatch.setattr(runtime_module, "make_model", lambda *_: model())
+        monkeypatch.setattr(version_module, "make_model", lambda *_: model())
         before = set(threading.enumerate())
         loop = uvloop.new_event_loop()
         directory = ModelDirectory(Path("/nowhere"), {}, {})
@@ -132,7 +134,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         assert has_stopped
         assert set(threading.enumerate()) <= before
         assert runtime.in_flight == 0
-        assert runtime._hall.budget.used == 0
+        assert runtime._budget.used == 0
         return played
 
     return serve
@@ -1207,7 +1209,7 @@ def test_a_load_that_the_server_cancels_is_cancelled(
 
     async def scenario(runtime: Runtime) -> None:
         """Load a second time, and leave it."""
-        monkeypatch.setattr(runtime_module, "make_model", lambda *_: slow())
+        monkeypatch.setattr(version_module, "make_model", lambda *_: slow())
         loading = asyncio.ensure_future(runtime.load())
         await until(begun.is_set)
         loading.cancel()
@@ -1231,7 +1233,7 @@ def test_a_pause_is_made_between_two_tries(
 
     monkeypatch.setattr("asyncio.sleep", note)
     serve(lambda: Loading(1), ask_once)
-    assert pauses == [runtime_module.LOAD_PAUSE_S]
+    assert pauses == [version_module.LOAD_PAUSE_S]
     lines = [record.getMessage() for record in caplog.records if record.name == "fastserve"]
     assert lines[0] == "Executing model.load()..."
     assert lines[1].startswith("model.load() failed; trying again in 0 s")
@@ -1391,3 +1393,73 @@ def test_a_load_that_is_a_generator_is_refused(kind: str) -> None:
     exec(f"class Model:\n    {kind} load(self): yield\n    def predict(self, x): pass", names)
     with pytest.raises(ModelDefinitionError, match="`load` is a generator"):
         find_load(names["Model"]())
+
+
+# --- websockets ---
+
+
+def test_a_websocket_counts_as_in_flight_and_needs_no_slot(serve: Callable[..., Any]) -> None:
+    async def websocket(gate: asyncio.Event) -> None:
+        await gate.wait()
+
+    async def scenario(runtime: Runtime) -> None:
+        gate = asyncio.Event()
+        attended = [asyncio.create_task(runtime.attend(lambda: gate)) for _ in range(3)]
+        idle = asyncio.create_task(runtime.wait_idle())
+        await until(lambda: runtime.in_flight == 3)
+        assert not idle.done()
+        gate.set()
+        assert await asyncio.gather(*attended) == [None] * 3
+        await idle
+
+    serve(methods(websocket=websocket), scenario, slots=1)
+
+
+@pytest.mark.parametrize("raised", [ValueError("x"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+def test_what_a_websocket_method_raises_is_returned(serve: Callable[..., Any], raised: BaseException) -> None:
+    async def websocket(given: Any) -> None:
+        raise raised
+
+    async def scenario(runtime: Runtime) -> None:
+        assert await runtime.attend(object) is raised
+        assert runtime.in_flight == 0
+
+    serve(methods(websocket=websocket), scenario)
+
+
+def test_an_object_that_cannot_be_made_for_a_websocket_method_is_its_failure(serve: Callable[..., Any]) -> None:
+    async def websocket(given: Any) -> None:
+        raise AssertionError
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    async def scenario(runtime: Runtime) -> None:
+        assert isinstance(await runtime.attend(fail), ZeroDivisionError)
+
+    serve(methods(websocket=websocket), scenario)
+
+
+def test_a_websocket_task_that_is_cancelled_ends_and_is_counted_out(serve: Callable[..., Any]) -> None:
+    async def websocket(given: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def scenario(runtime: Runtime) -> None:
+        task = asyncio.create_task(runtime.attend(object))
+        await until(lambda: runtime.in_flight == 1)
+        task.cancel()
+        assert isinstance(await task, asyncio.CancelledError)
+
+    serve(methods(websocket=websocket), scenario)
+
+
+def test_a_model_with_a_websocket_needs_the_library(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def websocket(given: Any) -> None: ...
+
+    async def scenario(runtime: Runtime) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "websockets.server", None)
+    with pytest.raises(ModelDefinitionError, match=r"pip install 'fastserve\[websocket\]'"):
+        serve(methods(websocket=websocket), scenario)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, SetupError
-from fastserve.model import runtime as runtime_module
+from fastserve.model import version as version_module
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.runtime import Runtime
 
@@ -78,7 +78,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]
     """serve(model, scenario): play it with the runtime, loaded unless it says otherwise."""
 
     def serve(model: Any, scenario: Callable[[Runtime], Awaitable[T]], *, loads: bool = True) -> T:
-        monkeypatch.setattr(runtime_module, "make_model", lambda *_: model)
+        monkeypatch.setattr(version_module, "make_model", lambda *_: model)
         before = set(threading.enumerate())
         loop = uvloop.new_event_loop()
         config = Config(dynamic_config_path=str(tmp_path))

@@ -134,7 +134,7 @@ def test_a_redirect_is_sent(starlette: Server) -> None:
 def test_a_field_may_stand_several_times(starlette: Server) -> None:
     raw = [["Set-Cookie", "a=1"], ["Set-Cookie", "b=2; Path=/"], ["X-Name", "f\xfcnf"]]
     _, received = exchange(starlette, {**whole(), "raw": raw})
-    assert b"\r\nset-cookie: a=1\r\nset-cookie: b=2; Path=/\r\nx-name: f\xfcnf\r\n" in received
+    assert b"\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2; Path=/\r\nX-Name: f\xfcnf\r\n" in received
 
 
 # --- what would not be HTTP ---

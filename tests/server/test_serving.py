@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.answers import read_answers
-from tests.support.process import Server, serving, write_model
+from tests.support.process import Server, command, ending, environment, serving, write_model
 
 ECHO = """
 class Model:
@@ -245,3 +245,25 @@ class Model:
 def test_the_address_is_loopback_unless_opened_and_the_port_is_printed(echo: Server) -> None:
     assert f"listening on http://127.0.0.1:{echo.port}" in echo.log
     assert echo.port != 8080
+
+
+def test_access_lines_go_to_stdout_with_the_request_s_id(tmp_path: Path) -> None:
+    directory = write_model(tmp_path, "class Model:\n    def predict(self, model_input): return model_input\n")
+    process = subprocess.Popen(
+        command(directory, "--port", "0", "--access-log", "--log-level", "error"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    with ending(process) as server:
+        while server.request("GET", "/ping")[0] != 200:  # logged, too: the loading model's 503
+            pass
+        server.request("POST", "/v1/models/model:predict", b"1", {"X-Request-ID": "mine"})
+        server.request("GET", "/")
+        assert server.stop() == 0
+        assert process.stdout is not None
+        lines = [json.loads(line) for line in process.stdout.read().splitlines()]
+        process.stdout.close()
+    assert lines[-1]["message"] == "Handled request: POST /v1/models/model:predict HTTP/1.1 200"
+    assert lines[-1]["request_id"] == "mine"
+    assert all("GET /ping" in line["message"] for line in lines[:-1])

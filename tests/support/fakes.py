@@ -29,7 +29,7 @@ class FakeTransport:
         self.protocol: Any = None
         self.on_resume: Callable[[], None] = lambda: None
 
-    def write(self, piece: bytes) -> None:
+    def write(self, piece: bytes | memoryview) -> None:
         assert not self.has_sent_eof, "written after the end"
         if self.is_closing_now:
             return
@@ -111,7 +111,12 @@ class Peer:
     """
 
     def __init__(
-        self, config: Config | None = None, *, answers_at_once: bool = True, refused: tuple[bytes, ...] = ()
+        self,
+        config: Config | None = None,
+        *,
+        answers_at_once: bool = True,
+        refused: tuple[bytes, ...] = (),
+        connection: type[Connection] = Connection,
     ) -> None:
         self.loop = FakeLoop()
         self.transport = FakeTransport()
@@ -122,7 +127,7 @@ class Peer:
         self._refused = refused
         self.listener = Listener(cast(asyncio.AbstractEventLoop, self.loop), config or Config(), self._route)
         self.listener.encoder.refresh(0.0)  # the Date of two peers compared must be the same
-        self.connection = Connection(self.listener)
+        self.connection = connection(self.listener)
         self.transport.protocol = self.connection
         self.connection.connection_made(cast(asyncio.Transport, self.transport))
 
@@ -150,7 +155,7 @@ class Peer:
     def _deliver(self) -> None:
         while self._held and self.transport.is_reading and not self.transport.is_closing_now:
             protocol = self.transport.protocol
-            if protocol is self.connection:
+            if not hasattr(protocol, "get_buffer"):
                 piece, self._held = self._held, b""
                 protocol.data_received(piece)
                 continue

@@ -42,6 +42,16 @@ class Server:
                 self.log += read.decode(errors="replace")
         return match
 
+    def read_log(self) -> str:
+        """All of the log that is there now, or all of it if the process has ended."""
+        assert self.process.stderr is not None
+        while select.select([self.process.stderr], [], [], 0)[0]:
+            read = os.read(self.process.stderr.fileno(), 65536)
+            if not read:
+                break
+            self.log += read.decode(errors="replace")
+        return self.log
+
     def connect(self, timeout_s: float = PATIENCE_S) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout_s)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fastserve.messages import JSON, Addresses, Request, Response
 
@@ -23,9 +25,11 @@ class RecordingResponder:
     def send_response(self, request: Request, response: Response) -> None:
         self.calls.append("response")
         self.response = response
-        self.content = response.content
+        self.content = b"".join([response.content, *response.pieces])
 
-    def send_head(self, request: Request, response: Response, length: int | None = None) -> None:
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
         self.calls.append("head")
         self.response = response
         self.length = length
@@ -45,3 +49,6 @@ class RecordingResponder:
 
     def can_write(self, request: Request) -> bool:
         return self.is_writable
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
+        self.calls.append("upgrade")

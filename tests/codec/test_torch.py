@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.codec import encode_json
+from fastserve.codec.json_text import encode_json
 from fastserve.errors import ResultError
 
 pytestmark = pytest.mark.models

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastserve.codec import decode_json, encode_json
+from fastserve.codec.json_text import decode_json, encode_json
 from fastserve.errors import RequestError, ResultError
 
 JSON_VALUES = st.recursive(

@@ -1,6 +1,6 @@
 """Content bytes to Python value and back: JSON by orjson, with the standard library where orjson refuses.
 
-Numpy and torch values are encoded if the model has imported them; neither is imported here. Called by
+Numpy, torch and pydantic values are encoded if the model has imported these; none is imported here. Called by
 `endpoints/predict.py` (decode) and on the thread that made a result (encode).
 """
 
@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import orjson
 
+from fastserve.codec.pydantic_models import encode_model, is_model
+from fastserve.codec.tensors import as_array, as_dense, is_tensor
 from fastserve.errors import RequestError, ResultError
 
 _FAST: Final = orjson.OPT_SERIALIZE_NUMPY
@@ -26,14 +28,17 @@ def _default(value: Any) -> Any:
     if numpy is not None:
         if isinstance(value, numpy.ndarray):  # not contiguous, or of a type orjson does not write
             return value.tolist()
-        if isinstance(value, numpy.generic):
+        if isinstance(value, (numpy.bool_, numpy.integer)):
             return value.item()
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, torch.Tensor):
+        if isinstance(value, numpy.floating):
+            return float(value)
+    if is_tensor(value):
         try:
-            return _tensor_as_array(value, torch, numpy)
+            return _tensor_for_json(value)
         except (RuntimeError, NotImplementedError) as error:  # a meta or nested tensor has no numbers to give
             raise TypeError(f"this tensor has no JSON form: {error}") from error
+    if is_model(value):
+        return orjson.Fragment(encode_model(value))
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
@@ -71,7 +76,7 @@ def encode_json(value: Any) -> bytes:
     """`value` as JSON.
 
     Keys that are not text become text, integers over 64 bits stay exact, numpy arrays and scalars and torch tensors
-    become lists and numbers.
+    become lists and numbers; a pydantic model, wherever it stands, is written by its own serializer.
     Raises ResultError if some part of `value` has no JSON form; its cause says which.
     """
     try:
@@ -89,10 +94,30 @@ def decode_as_python(content: bytes) -> Any:
 
 
 def encode_as_python(value: Any) -> bytes:
-    """`value` as JSON by the standard library alone, byte for byte as Truss. Raises TypeError or ValueError."""
+    """`value` as JSON by the standard library alone, byte for byte as Truss. Raises TypeError."""
     import json
 
-    return json.dumps(value, default=_default).encode()
+    if is_model(value):
+        return encode_model(value)
+    try:
+        return json.dumps(value, default=_default_as_python).encode()
+    except (ValueError, RecursionError) as error:
+        raise TypeError(f"{type(error).__name__}: {error}") from error
+
+
+def _default_as_python(value: Any) -> Any:
+    import json
+
+    return json.loads(encode_model(value)) if is_model(value) else _default(value)
+
+
+def refuse_as_python(value: Any) -> bytes:
+    """Say why `encode_as_python` does not take `value`: always raises ResultError."""
+    try:
+        return encode_as_python(value)
+    except TypeError as error:
+        said = error.__cause__ or error
+        raise ResultError(f"{type(said).__name__}: {said}") from error
 
 
 def encode_carefully(value: Any) -> bytes:
@@ -117,12 +142,19 @@ def encode_carefully(value: Any) -> bytes:
 
 def _default_beside_big(value: Any) -> Any:
     """What `_default` says, and what orjson alone would have written: dates, dataclasses, enums, UUIDs."""
+    if is_model(value):
+        import json
+
+        return json.loads(encode_model(value))
     try:
         return _default(value)
-    except TypeError:
+    except TypeError as refusal:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return orjson.loads(orjson.dumps(value))
+        try:
+            return orjson.loads(orjson.dumps(value))
+        except TypeError:
+            raise refusal from None  # says it in the words of the standard library, as Truss does
 
 
 def _default_without_nan(value: Any) -> Any:
@@ -140,14 +172,9 @@ def _without_nan(value: Any) -> Any:
     return value
 
 
-def _tensor_as_array(tensor: Any, torch: Any, numpy: Any) -> Any:
-    """A numpy array over a tensor's memory where it has one: orjson writes that ten times faster than lists."""
-    tensor = tensor.detach()
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
-    if numpy is None or tensor.layout is not torch.strided:
-        return tensor.to_dense().tolist() if tensor.layout is not torch.strided else tensor.tolist()
-    if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
-        tensor = tensor.float()  # bfloat16 and the 8-bit ones, which numpy has not
-    array = tensor.cpu().resolve_conj().resolve_neg().numpy()
+def _tensor_for_json(tensor: Any) -> Any:
+    """An array over a tensor's memory where orjson can write that, ten times faster than lists; else lists."""
+    if "numpy" not in sys.modules:
+        return as_dense(tensor).tolist()
+    array = as_array(tensor)
     return array if array.ndim and array.flags.c_contiguous and array.dtype.kind in "fiub" else array.tolist()

@@ -1,0 +1,1 @@
+"""Content bytes to Python value and back, by Content-Type: JSON, msgpack, and bytes that go out as they lie."""

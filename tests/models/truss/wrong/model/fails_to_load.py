@@ -1,0 +1,5 @@
+class Model:
+    def load(self):
+        raise ValueError("while it loads")
+
+    def predict(self, model_input): ...

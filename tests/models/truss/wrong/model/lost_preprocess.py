@@ -1,0 +1,7 @@
+import fastapi
+
+
+class Model:
+    def preprocess(self, model_input): ...
+
+    def predict(self, request: fastapi.Request): ...

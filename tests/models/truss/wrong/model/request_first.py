@@ -1,0 +1,5 @@
+import fastapi
+
+
+class Model:
+    def predict(self, request: fastapi.Request, model_input): ...
