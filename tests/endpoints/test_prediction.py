@@ -21,19 +21,22 @@ from fastserve.endpoints.prediction import Prediction
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request, Response
+from fastserve.model.contract import Kind, Method, Takes
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.steps import Hall
 from fastserve.model.streams import Stream, StreamBudget
+from fastserve.model.typed import Unread
 from tests.support.responder import RecordingResponder
 
 
 class FakeEntry:
     """Keeps what is submitted."""
 
-    def __init__(self, *, takes_request: bool, reads_content: bool) -> None:
+    def __init__(self, name: str, *, takes_request: bool, reads_content: bool) -> None:
         self.exists = True
         self.takes_request = takes_request
-        self.reads_content = reads_content
+        self.input_type = None if reads_content else Unread(takes_bytes=False)
+        self.last = Method(name, Kind.SYNC, print, Takes.INPUTS)
         self.jobs: list[Prediction] = []
 
     def submit(self, job: Prediction) -> None:
@@ -64,7 +67,7 @@ class Scene:
     def __init__(
         self, name: str = "predict", *, takes_request: bool = False, reads_content: bool = True, **settings: Any
     ) -> None:
-        self.entry = FakeEntry(takes_request=takes_request, reads_content=reads_content)
+        self.entry = FakeEntry(name, takes_request=takes_request, reads_content=reads_content)
         self.loop = FakeLoop()
         self.lifecycle = Lifecycle()
         self.endpoint = MethodEndpoint(
@@ -182,6 +185,10 @@ def test_and_that_the_answer_is_complete_which_ends_what_goes_on_asking(outcome:
 # --- what becomes of results ---
 
 
+def content_of(response: Response) -> bytes:
+    return b"".join([response.content, *response.pieces])
+
+
 def encoded(value: object) -> Any:
     prediction = Scene().ready().post()
     prediction.value = value
@@ -206,7 +213,7 @@ def test_what_has_a_json_form_is_json(value: object, content: bytes) -> None:
 def test_bytes_are_sent_as_they_are(value: object) -> None:
     response = encoded(value)
     assert isinstance(response, Response)
-    assert (response.kind, response.content) == ((200, b"application/octet-stream"), b"\xff")
+    assert (response.kind, content_of(response)) == ((200, b"application/octet-stream"), b"\xff")
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, {"a": fastserve.Response()}, iter([1]), ValueError("a")])
@@ -219,7 +226,7 @@ def test_whole_responses_are_messages() -> None:
     for value in (fastserve.Response("a", 201), starlette.responses.Response("a", 201)):
         response = encoded(value)
         assert isinstance(response, Response)
-        assert (response.kind[0], response.content) == (201, b"a")
+        assert (response.kind[0], content_of(response)) == (201, b"a")
 
 
 def test_what_only_starlette_can_send_is_left_to_it_streams_within_the_slot() -> None:
@@ -338,12 +345,17 @@ def test_one_that_is_wrong_cuts_the_stream_whatever_the_option(
     assert stream.must_stop or stream.is_done
 
 
-def test_a_stream_that_fails_with_all_its_length_sent_is_whole_with_the_option_end() -> None:
+@pytest.mark.parametrize(("name", "last"), [("predict", "end"), ("postprocess", "abort")])
+def test_the_option_end_is_for_what_a_method_yields_not_for_a_response_nor_for_postprocess(
+    name: str, last: str
+) -> None:
     scene = Scene(on_stream_error="end").ready()
-    stream = streamed(scene, 200, content_length="1")
-    stream.put("a")
-    stream.end(ValueError("late"))
-    assert scene.responder.calls == ["head", "chunks", "end"]
+    scene.entry.last = Method(name, Kind.SYNC, print, Takes.INPUTS)
+    for stream, expected in ((scene.stream(scene.post()), last), (streamed(scene, 200), "abort")):
+        scene.responder.calls.clear()
+        stream.put("a")
+        stream.end(ValueError("late"))
+        assert scene.responder.calls == ["head", "chunks", expected]
 
 
 @pytest.mark.parametrize("has_timer_fired", [False, True])
@@ -397,7 +409,7 @@ def test_an_http_error_before_the_first_chunk_is_the_answer_whatever_head_there_
     assert scene.responder.response is not None
     assert scene.responder.response.kind[0] == 429
     assert orjson.loads(scene.responder.content) == {"error": "later"}
-    assert b"retry-after: 5\r\n" in scene.responder.response.fields
+    assert b"Retry-After: 5\r\n" in scene.responder.response.fields
     assert b"x-name" not in scene.responder.response.fields
 
 
