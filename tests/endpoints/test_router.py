@@ -120,7 +120,8 @@ def test_every_path_is_among_the_operations_and_goes_where_they_say() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/predict/", "/invocations/", "/v1/completions/", "/v1/models/m:predict/", "/v1/models/m:predict_binary/"]
+    "path",
+    ["/predict/", "/invocations/", "/v1/completions/", "/v1/models/m:predict/", "/v1/models/m:predict_binary/"],
 )
 def test_a_slash_more_at_the_end_of_a_path_changes_nothing(path: str) -> None:
     assert ask("POST", path)[0] is PREDICT

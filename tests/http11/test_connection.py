@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar, copy_context
+
 import pytest
 
 from fastserve.config import Config
 from fastserve.http11.connection import LINGER_BYTES, PIPELINE_BURST, READ_OFF_BYTES
 from fastserve.http11.deadlines import Deadlines
 from fastserve.http11.flow import Flow
-from fastserve.messages import Request, Response
+from fastserve.messages import Head, Request, Response, Route
 from tests.support.answers import Answer, read_answers
 from tests.support.fakes import HIGH_WATER, Peer
 
@@ -496,6 +498,20 @@ def test_pipelined_requests_are_not_parsed_while_the_peer_does_not_read_its_answ
     assert len(peer.requests) == 2
 
 
+def test_a_stream_whose_length_is_known_says_so_and_persists() -> None:
+    for version in (b"1.1", b"1.0"):
+        peer = Peer(answers_at_once=False)
+        peer.send(GET.replace(b"1.1", version).replace(b"Host", b"Connection: keep-alive\r\nHost"))
+        request = peer.requests[0]
+        peer.connection.send_head(request, Response((200, b"a/b"), b""), 3)
+        peer.connection.send_chunks(request, [b"ab", b"c"])
+        peer.connection.send_end(request)
+        assert b"Content-Length: 3\r\n" in peer.transport.sent
+        assert b"Transfer-Encoding" not in peer.transport.sent
+        assert peer.transport.sent.endswith(b"\r\n\r\nabc")
+        assert not peer.is_closed
+
+
 # --- the end ---
 
 
@@ -509,12 +525,130 @@ def test_a_half_closed_peer_gets_what_it_asked_for() -> None:
     assert peer.transport.is_closing_now
 
 
+INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def test_a_peer_that_may_have_left_is_sent_interim_responses_to_find_out() -> None:
+    peer = Peer()
+    request = running(peer)
+    peer.advance(5.0)
+    assert peer.transport.sent == b""  # it has said nothing of an end
+    peer.end()
+    peer.advance(2.0)
+    assert set(peer.transport.sent.split(INTERIM)) == {b""}
+    assert 2 <= peer.transport.sent.count(INTERIM) <= 4
+    peer.answer(request)
+    sent = peer.transport.sent
+    peer.advance(2.0)
+    assert peer.transport.sent == sent
+    (answer,) = answers(peer, b"GET")
+    assert (answer.status, answer.content) == (200, b"/a ")
+
+
+def test_http_1_0_knows_no_interim_responses() -> None:
+    peer = Peer(answers_at_once=False)
+    peer.send(GET.replace(b"1.1", b"1.0"))
+    peer.end()
+    peer.advance(5.0)
+    assert peer.transport.sent == b""
+
+
+def streaming(peer: Peer, *, version: bytes = b"1.1", length: int | None = None) -> Request:
+    """Send one request, of whose answer there is the head and one chunk."""
+    peer.answers_at_once = False
+    peer.send(GET.replace(b"1.1", version))
+    request = peer.requests[-1]
+    peer.connection.send_head(request, Response((200, b""), b""), length)
+    peer.connection.send_chunks(request, [b"first"])
+    return request
+
+
+@pytest.mark.parametrize("rest", [[b"last"], []])
+def test_in_the_middle_of_a_stream_that_is_two_zeros_which_mean_nothing(rest: list[bytes]) -> None:
+    peer = Peer(Config(streaming_read_timeout_s=60.0))
+    request = streaming(peer)
+    sent = peer.transport.sent
+    peer.advance(5.0)
+    assert peer.transport.sent == sent
+    peer.end()
+    peer.advance(20.0)
+    assert peer.transport.sent == sent + b"00"
+    for chunk in rest:
+        peer.connection.send_chunks(request, [chunk])
+        peer.advance(20.0)
+    peer.connection.send_end(request)
+    (answer,) = answers(peer, b"GET")
+    assert (answer.content, answer.is_complete) == (b"first" + b"".join(rest), True)
+
+
+def test_a_stream_that_goes_on_needs_no_zeros() -> None:
+    peer = Peer()
+    request = streaming(peer)
+    peer.end()
+    for _ in range(10):
+        peer.advance(0.5)
+        peer.connection.send_chunks(request, [b"more"])
+    assert b"04\r\n" not in peer.transport.sent
+
+
+def test_zeros_do_not_make_a_cut_stream_look_whole() -> None:
+    peer = Peer(Config(streaming_read_timeout_s=60.0))
+    request = streaming(peer)
+    peer.end()
+    peer.advance(5.0)
+    peer.connection.abort(request)
+    (answer,) = answers(peer, b"GET")
+    assert (answer.content, answer.is_complete) == (b"first", False)
+
+
+@pytest.mark.parametrize(("version", "length"), [(b"1.0", None), (b"1.1", 100)])
+def test_content_without_chunks_has_no_room_for_them(version: bytes, length: int | None) -> None:
+    peer = Peer(Config(streaming_read_timeout_s=60.0))
+    streaming(peer, version=version, length=length)
+    sent = peer.transport.sent
+    peer.end()
+    peer.advance(5.0)
+    assert peer.transport.sent == sent
+
+
 def test_the_last_answer_to_a_half_closed_peer_says_close() -> None:
     peer = Peer()
     request = running(peer)
     peer.end()
     peer.answer(request)
     assert answers(peer, b"GET")[0].fields["connection"] == "close"
+
+
+def test_what_is_pipelined_runs_in_a_context_of_its_own_not_in_that_of_who_answered() -> None:
+    name: ContextVar[str] = ContextVar("name", default="nobody")
+    peer = Peer(answers_at_once=False)
+    seen: list[str] = []
+    route = peer.listener.route
+
+    def watched(head: Head) -> Route:
+        found = route(head)
+
+        def answer(request: Request) -> None:
+            seen.append(name.get())
+            found.answer(request)
+
+        return Route(answer)
+
+    peer.listener.route = watched
+    peer.send(GET + POST + GET)
+
+    def answer_as_a_coroutine_does(number: int) -> None:
+        name.set(f"request {number}")
+        if number == 1:
+            peer.connection.send_json(peer.requests[number], b"1")
+        else:
+            peer.answer(peer.requests[number])
+        assert name.get() == f"request {number}"
+
+    for number in range(3):
+        copy_context().run(answer_as_a_coroutine_does, number)
+    assert seen == ["nobody"] * 3
+    assert len(answers(peer, b"GET", b"POST", b"GET")) == 3
 
 
 @pytest.mark.parametrize("start", [b"", GET[:10], POST[:-1], CHUNKED[:-3], b"\r\n"])

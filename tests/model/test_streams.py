@@ -220,6 +220,16 @@ def test_a_cancelled_stream_holds_nothing_and_counts_nothing() -> None:
     assert (budget.used, stream.is_empty, stream.told.empty()) == (0, True, True)
 
 
+@pytest.mark.parametrize("stops", [True, False])
+@pytest.mark.parametrize("stops_unread", [True, False])
+def test_a_cancelled_stream_stops_its_producer_only_if_both_agree(stops: bool, stops_unread: bool) -> None:
+    stream = Stream(Reader(), StreamBudget(1, 1), lambda stream: None, stops_unread=stops_unread)
+    stream.cancel(stops=stops)
+    assert stream.must_stop is (stops and stops_unread)
+    assert stream.put(BLOCK)  # there is always room: nothing is kept
+    assert stream.is_empty
+
+
 def test_what_was_taken_no_longer_counts() -> None:
     budget = StreamBudget(ROOMY, ROOMY)
     stream = Watched(budget)

@@ -16,6 +16,7 @@ class RecordingResponder:
         self.response: Response | None = None
         self.calls: list[str] = []
         self.content = b""
+        self.length: int | None = None  # that `send_head` was given
         self.is_writable = True
 
     def send_json(self, request: Request, content: bytes) -> None:
@@ -31,6 +32,7 @@ class RecordingResponder:
     ) -> None:
         self.calls.append("head")
         self.response = response
+        self.length = length
 
     def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
         self.calls.append("chunks")
