@@ -304,6 +304,16 @@ class Config:
         metavar="LEVEL",
         group="logs",
     )
+    # An id in reach of all code that works for a request costs 1 us of about 20, which only those should pay who read
+    # them. What goes wrong is named anyway: its line in the log and its answer have the same id.
+    request_ids: str = option(
+        "given",
+        "--request-ids",
+        "`given`: requests that bring an id keep it, in the answer and all log lines; `all`: others get one",
+        one_of("given", "all"),
+        metavar="WHICH",
+        group="logs",
+    )
     # A line costs half of what the request does; proxies and load balancers write their own.
     access_log: bool = option(
         False,

@@ -5,6 +5,7 @@ Plain values; no parsing, no encoding, no I/O. `http11` makes requests, `endpoin
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -37,8 +38,9 @@ class Head:
     expects_continue: the peer waits for 100 (Continue) before it sends the content (RFC 9110 section 10.1.1).
     request_id, chain_request_id: what the peer calls this request (Truss's names for the second), to be found again
         in logs; None if it does not say.
+    is_named: log lines of these requests are to have an id.
     is_plain: nothing of it bears on how a response is written: not HEAD, not HTTP/1.0, the connection persists, the
-        peer has no name for the request.
+        requests are not named.
     route: what answers it, filled in once by the router.
     """
 
@@ -48,6 +50,7 @@ class Head:
         "expects_continue",
         "fields",
         "is_http10",
+        "is_named",
         "is_plain",
         "keep_alive",
         "message_size",
@@ -71,6 +74,7 @@ class Head:
         is_http10: bool = False,
         keep_alive: bool = True,
         expects_continue: bool = False,
+        is_named: bool = False,
     ) -> None:
         self.section = section
         self.method = method
@@ -84,7 +88,8 @@ class Head:
         self.expects_continue = expects_continue
         self.request_id = _name_in(fields, b"x-request-id") or _name_in(fields, b"x-baseten-request-id")
         self.chain_request_id = _name_in(fields, b"x-baseten-chain-request-id")
-        self.is_plain = keep_alive and not is_http10 and method != b"HEAD" and self.request_id is None
+        self.is_named = is_named or self.request_id is not None or self.chain_request_id is not None
+        self.is_plain = keep_alive and not is_http10 and method != b"HEAD" and not self.is_named
         self.route: Route | None = None
 
 
@@ -98,11 +103,14 @@ def _name_in(fields: dict[bytes, bytes], field: bytes) -> bytes | None:
 REQUEST_ID: Final = re.compile(rb"[!-~]{1,200}")
 
 
+_next_number: Final = itertools.count(1).__next__
+
+
 class Request:
     """One complete request, and the way back to the connection it came on.
 
     content: the whole content, b"" without any.
-    number: unlike that of any other request of this server; the connection gives it.
+    number: unlike that of any other request of this process; 0 until somebody asks for its `ids`.
     work: what is being done for it, told when the peer leaves or can take more; None while nothing runs.
     """
 
@@ -117,7 +125,8 @@ class Request:
 
     @property
     def ids(self) -> RequestIds:
-        """What identifies it in log lines."""
+        """What identifies it in log lines, and then in its answer."""
+        self.number = self.number or _next_number()
         return self.head.request_id, self.head.chain_request_id, self.number
 
 

@@ -74,6 +74,11 @@ class Prediction(Job):
 
     __slots__ = ("_endpoint", "_reply", "asked", "disconnection", "request", "stream_head")
 
+    _reply: StreamReply | None
+    asked: Asked | None
+    disconnection: Disconnection | None
+    stream_head: UserHead | None
+
     def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any) -> None:
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
@@ -81,10 +86,7 @@ class Prediction(Job):
         self.is_cancelled = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
         self.request = request
-        self._reply: StreamReply | None = None
-        self.asked: Asked | None = None
-        self.disconnection: Disconnection | None = None
-        self.stream_head: UserHead | None = None
+        self._reply = self.asked = self.disconnection = self.stream_head = None
 
     def let_ask(self) -> None:
         """Some method takes the request."""

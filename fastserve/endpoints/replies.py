@@ -110,9 +110,10 @@ class StreamReply:
         self._head_timer.cancel()
         request = self._request
         connection = request.connection
-        REQUEST_IDS.set(request.ids)
         if error is None and self._left:
             error = ResultError(f"{self._left} bytes less than its Content-Length of {self._head.length}")
+        if error is not None:
+            REQUEST_IDS.set(request.ids)
         if error is None:
             if not self._has_head:
                 self._send_head()

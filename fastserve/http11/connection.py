@@ -175,10 +175,7 @@ class Connection(asyncio.Protocol):
         if self._will_close or not request.head.is_plain or len(content) > JOIN_BYTES:
             self.send_response(request, Response((200, JSON), content))
             return
-        self._transport.write(
-            b"%b%x\r\nContent-Length: %d\r\n\r\n%b"
-            % (self._listener.encoder.ok_json, request.number, len(content), content)
-        )
+        self._transport.write(b"%b%d\r\n\r\n%b" % (self._listener.encoder.ok_json, len(content), content))
         self._request = request.work = None  # each holds the other: nothing is left to the garbage collector
         self._move_to(Phase.IDLE)
         if self._unread:
@@ -448,17 +445,23 @@ class Connection(asyncio.Protocol):
 
     def _run(self, request: Request) -> None:
         self._request = request
-        number = request.number = self._listener.next_number()
-        head = request.head
-        REQUEST_IDS.set((head.request_id, head.chain_request_id, number))
         self._move_to(Phase.RUNNING)
         if self._peer_sent_eof and not self._unread:
             self._will_close = True
+        head = request.head
         try:
-            head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
+            if head.is_named:
+                self._listener.context.copy().run(self._answer_named, request)
+            else:
+                head.route.answer(request)  # type: ignore[union-attr]  # routed when it was parsed
         except Exception:
             _logger.exception("a route failed; this is a bug of fastserve")
             self.send_response(request, error_response(500, "Internal Server Error"))
+
+    def _answer_named(self, request: Request) -> None:
+        """In a context of its own: the id is not to stand in the log lines of the connection's other requests."""
+        REQUEST_IDS.set(request.ids)
+        request.head.route.answer(request)  # type: ignore[union-attr]
 
     def _connection_field(self, head: Head) -> bytes:
         """The Connection field of the response to `head`; settles whether an exchange may follow it."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
-from fastserve.logs import PROCESS_ID, request_id
+from fastserve.logs import request_id
 from fastserve.messages import JSON, Request, Response
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -28,7 +28,7 @@ JOIN_BYTES: Final = 64 * 1024
 class Encoder:
     """Encodes responses; one for all connections, since only the second of the day varies.
 
-    ok_json: the head of a 200 with JSON content up to the number in X-Request-ID, which Content-Length follows.
+    ok_json: the head of a 200 with JSON content up to the value of Content-Length, its last field.
     """
 
     __slots__ = ("_date", "_heads", "_second", "ok_json")
@@ -46,7 +46,7 @@ class Encoder:
             self._second = int(now)
             self._date = b"Date: %b\r\n" % format_date(now)
             self._heads.clear()
-            self.ok_json = self._encode_head((200, JSON)) + b"X-Request-ID: %b-" % PROCESS_ID
+            self.ok_json = self._encode_head((200, JSON)) + b"Content-Length: "
 
     def encode_response(self, response: Response, connection: bytes, *, is_head: bool) -> list[bytes | memoryview]:
         """The whole of `response` as one or two pieces, and those it came with.
@@ -98,7 +98,9 @@ def format_date(now: float) -> bytes:
 
 
 def encode_request_id(request: Request) -> bytes:
-    """The X-Request-ID field line: the peer's own name for its request, or one that is ours."""
+    """The X-Request-ID field line: the peer's own name for its request, or ours; b"" if it has not been named."""
+    if not request.number:
+        return b""
     return b"X-Request-ID: %b\r\n" % request_id(request.head.request_id, request.number)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -33,7 +32,6 @@ class Listener:
     """What all connections of one server share.
 
     route: finds what answers a head; called once for each head that is parsed.
-    next_number: the number of the next request.
     is_draining: the server is stopping: every response closes its connection.
     context: that of no request.
     """
@@ -47,7 +45,6 @@ class Listener:
         "encoder",
         "is_draining",
         "loop",
-        "next_number",
         "route",
     )
 
@@ -58,7 +55,6 @@ class Listener:
         self.encoder = Encoder()
         self.connections: set[OpenConnection] = set()
         self.deadlines = Deadlines(loop.time(), self.connections)
-        self.next_number: Callable[[], int] = itertools.count(1).__next__
         self.is_draining = False
         self.context = contextvars.copy_context()
         self._emptied: asyncio.Future[None] | None = None

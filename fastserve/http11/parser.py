@@ -87,6 +87,7 @@ def parse_head(section: bytes, config: Config) -> Head:
         is_http10=is_http10,
         keep_alive=_parse_connection(fields, is_http10),
         expects_continue=b"expect" in fields and _parse_expect(fields[b"expect"], is_http10),
+        is_named=config.request_ids == "all" or config.access_log,
     )
 
 

@@ -9,12 +9,13 @@ import asyncio
 
 
 class InFlight:
-    """count: what has begun and is not over. Whoever lowers it calls `tell` afterwards."""
+    """count: what has begun and is not over. Whoever lowers it calls `tell` afterwards, if it `is_awaited`."""
 
-    __slots__ = ("_waiting", "count")
+    __slots__ = ("_waiting", "count", "is_awaited")
 
     def __init__(self) -> None:
         self.count = 0
+        self.is_awaited = False
         self._waiting: list[asyncio.Future[None]] = []
 
     def tell(self) -> None:
@@ -24,10 +25,12 @@ class InFlight:
                 if not waiting.done():  # cancelled while it waited
                     waiting.set_result(None)
             self._waiting.clear()
+            self.is_awaited = False
 
     async def wait_idle(self) -> None:
         """Until nothing is in flight."""
         while self.count:
             waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiting)
+            self.is_awaited = True
             await waiting

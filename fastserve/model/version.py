@@ -128,7 +128,8 @@ class Version:
     def _finish(self, job: Job) -> None:
         self.in_flight.count -= 1
         job.on_result()
-        self.in_flight.tell()
+        if self.in_flight.is_awaited:  # spares a call for each request
+            self.in_flight.tell()
 
     async def _on_predict_thread(self, function: Callable[[], Any]) -> Any:
         return await self._predict_workers.call(lambda: guarded(function), self.hall.completions)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fastserve.config import Config
 from fastserve.http11.access import LoggedConnection
 from tests.support.fakes import Peer
 
@@ -32,7 +33,8 @@ def lines() -> Iterator[list[str]]:
 
 
 def logged_peer(*, answers_at_once: bool = True) -> Peer:
-    return Peer(connection=LoggedConnection, refused=(b"/refused",), answers_at_once=answers_at_once)
+    config = Config(access_log=True)
+    return Peer(config, connection=LoggedConnection, refused=(b"/refused",), answers_at_once=answers_at_once)
 
 
 def test_each_answer_has_its_line_with_target_version_and_status(lines: list[str]) -> None:

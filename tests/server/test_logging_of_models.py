@@ -64,9 +64,7 @@ def test_a_model_s_own_logging_is_as_it_says(tmp_path: Path) -> None:
     )
     with serving(write_model(tmp_path, source)) as server:
         server.predict(1)
-        server.wait_for_log(
-            r'"levelname": "INFO", "message": "seen", "user": 7, "request_id": "[-0-9a-f]+"\}\nown:apart\n'
-        )
+        server.wait_for_log(r'"levelname": "INFO", "message": "seen", "user": 7\}\nown:apart\n')
         assert "unseen" not in server.log
     with serving(write_model(tmp_path, source, "runtime: {enable_debug_logs: true}")) as server:
         server.predict(1)

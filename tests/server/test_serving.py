@@ -267,3 +267,51 @@ def test_access_lines_go_to_stdout_with_the_request_s_id(tmp_path: Path) -> None
     assert lines[-1]["message"] == "Handled request: POST /v1/models/model:predict HTTP/1.1 200"
     assert lines[-1]["request_id"] == "mine"
     assert all("GET /ping" in line["message"] for line in lines[:-1])
+
+
+def ids_of(server: Server, headers: dict[str, str], content: bytes = b"1") -> tuple[int, str | None]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.request("POST", "/predict", content, headers)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status, response.getheader("X-Request-ID")
+
+
+LOGS = """
+import asyncio, logging
+class Model:
+    def preprocess(self, model_input):
+        logging.info("seen by %s", model_input)
+        return model_input
+    async def predict(self, model_input):
+        await asyncio.sleep(0)
+        logging.info("seen by %s", model_input)
+        return 1 / model_input
+"""
+
+
+def test_a_request_s_own_id_is_in_its_answer_and_in_the_log_lines_of_every_thread(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, LOGS)) as server:
+        assert ids_of(server, {"X-Request-ID": "mine"}) == (200, "mine")
+        server.wait_for_log('(?s)"seen by 1", "request_id": "mine".*"seen by 1", "request_id": "mine"')
+        assert ids_of(server, {"x-baseten-request-id": "b", "x-baseten-chain-request-id": "c"}, b"2") == (200, "b")
+        server.wait_for_log('"seen by 2", "request_id": "b", "chain_request_id": "c"')
+        assert ids_of(server, {}, b"3") == (200, None)
+        server.wait_for_log('"seen by 3"}')
+        assert ids_of(server, {"X-Request-ID": "not one"}, b"4") == (200, None)  # a space cannot stand in a log line
+
+
+def test_what_goes_wrong_gets_an_id_that_its_log_line_has_too(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, LOGS)) as server:
+        status, name = ids_of(server, {}, b"0")
+        assert status == 500
+        assert name is not None
+        server.wait_for_log(rf'ZeroDivisionError.*"request_id": "{name}"')
+
+
+def test_every_request_can_have_an_id(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, LOGS), "--request-ids", "all") as server:
+        names = [ids_of(server, {})[1] for _ in range(3)]
+        assert len(set(names)) == 3
+        server.wait_for_log(f'"seen by 1", "request_id": "{names[2]}"')
