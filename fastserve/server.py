@@ -207,12 +207,13 @@ class Server:
         except LoadError as error:
             log_load_error(error, str(self._directory.path))
             self._stop_with(EXIT_OK if "exit-zero" in self._config.truss_quirks else EXIT_FAILED)
-        except ModelError as error:
-            self._failure = SetupError(str(error))
-            self._stop_with(EXIT_FAILED)
-        except SetupError as error:
-            self._failure = error
-            self._stop_with(EXIT_FAILED)
+        except (ModelError, SetupError) as error:
+            if "exit-zero" in self._config.truss_quirks:  # what is wrong with the model is a failed load to Truss
+                _logger.error("%s", error)
+                self._stop_with(EXIT_OK)
+            else:
+                self._failure = SetupError(str(error))
+                self._stop_with(EXIT_FAILED)
         except Exception:
             _logger.exception("loading failed; this is a bug of fastserve")
             self._stop_with(EXIT_FAILED)

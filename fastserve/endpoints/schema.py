@@ -22,6 +22,7 @@ from fastserve.model.typed import PREDICT
 
 _logger: Final = logging.getLogger("fastserve")
 
+_NO_SCHEMA_YET: Final = truss_error(503, FROM_MODEL, "Schema not available, please try again later.")
 _NO_SCHEMA: Final = truss_error(404, FROM_MODEL, "No schema found")
 
 
@@ -37,7 +38,7 @@ class Schemas:
 
     def answer_schema(self, request: Request) -> None:
         """Truss's account of predict, or its 404 if there is nothing to tell."""
-        self._answer(request, "schema", lambda: _schema_response(self._types().get(PREDICT)))
+        self._answer(request, "schema", lambda: _schema_response(self._types().get(PREDICT)), _NO_SCHEMA_YET)
 
     def answer_openapi(self, operations: Operations, request: Request) -> None:
         """The document of `operations`, those of the router."""
@@ -47,8 +48,10 @@ class Schemas:
             lambda: Response((200, JSON), encode_json(build_document(self._title, operations, self._types()))),
         )
 
-    def _answer(self, request: Request, name: str, build: Callable[[], Response]) -> None:
-        response = NOT_READY
+    def _answer(
+        self, request: Request, name: str, build: Callable[[], Response], response: Response = NOT_READY
+    ) -> None:
+        """response: the one while the model is loading."""
         if self._lifecycle.is_loaded:
             if name not in self._built:
                 self._built[name] = build()

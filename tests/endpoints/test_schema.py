@@ -170,10 +170,16 @@ def test_without_types_there_is_trusss_404(model: object) -> None:
     assert scene.fields == TRUSS_FIELDS % 600
 
 
-@pytest.mark.parametrize("path", ["/v1/models/any/schema", "/openapi.json"])
-def test_while_the_model_is_loading_there_is_503_and_afterwards_the_document(path: str) -> None:
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("/v1/models/any/schema", "Schema not available, please try again later."),
+        ("/openapi.json", "Model with name model is not ready."),
+    ],
+)
+def test_while_the_model_is_loading_there_is_503_and_afterwards_the_document(path: str, words: str) -> None:
     scene = Scene(Typed(), is_loaded=False)
-    assert scene.get(path) == (503, {"error": "Model with name model is not ready."})
+    assert scene.get(path) == (503, {"error": words})
     assert scene.fields == TRUSS_FIELDS % 600
     scene.lifecycle.move_to(State.READY)
     assert scene.get(path)[0] == 200

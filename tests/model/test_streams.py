@@ -572,7 +572,10 @@ EURO = "\u20ac".encode()
 GATHERED: list[tuple[list[Any], str]] = [
     ([], ""),
     (["a", b"b", bytearray(b"c"), memoryview(b"d"), ""], "abcd"),
-    (["a", 5, None, {"b": 1}], "a5None{'b': 1}"),  # as Truss; in a stream that is sent as it comes only text and bytes
+    (
+        ["a", 5, None, {"b": 1}],
+        "a5None{'b': 1}",
+    ),  # as Truss; in a stream that is sent as it comes only text and bytes
     ([EURO[:1], EURO[1:]], "\u20ac"),  # a character may be split over chunks
 ]
 

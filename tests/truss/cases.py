@@ -292,7 +292,7 @@ def _request_only() -> dict[str, Question]:
         "escaped path": send(b"x", "/v1/models/m%C3%A9%20n:predict"),
         "json": send(b'{"a": 1}', f"{PREDICT}?what=json"),
         "bad json": send(b"{", f"{PREDICT}?what=json"),
-        "body": send(b"\x00\xff", f"{PREDICT}?what=body", **{"Content_Type": OCTETS["Content-Type"]}),
+        "body": send(b"\x00\xff", f"{PREDICT}?what=body", Content_Type=OCTETS["Content-Type"]),
         "stream": send(b"abc", f"{PREDICT}?what=stream"),
         "form": form,
         "multipart": send(parts, f"{PREDICT}?what=form", Content_Type="multipart/form-data; boundary=x"),

@@ -22,6 +22,14 @@ class Reason:
     is_switched: bool = False
 
 
+def each(model: str, *names: str) -> tuple[str, ...]:
+    return tuple(f"{model} / {name}" for name in names)
+
+
+def switched(why: str, *questions: str) -> Reason:
+    return Reason(why, questions, is_switched=True)
+
+
 # All the switches at once.
 STRICT_FLAGS: Final = (
     *("--json", "python"),
@@ -32,68 +40,60 @@ STRICT_FLAGS: Final = (
 )
 
 REASONS: Final = (
-    Reason(
+    switched(
         "JSON has no NaN (RFC 8259 section 6): it goes out as null",
-        ("results / nan", "results / nan_key", "results / array_nan", "results / np_nan", "inputs / echo nan")
-        + ("inputs / echo huge exponent",),
-        is_switched=True,
+        *each("results", "nan", "nan_key", "array_nan", "np_nan"),
+        *each("inputs", "echo nan", "echo huge exponent"),
     ),
-    Reason(
-        "orjson reads integers over 64 bits as floats",
-        ("inputs / 65 bits", "inputs / 64 bits negative"),
-        is_switched=True,
-    ),
-    Reason(
+    switched("orjson reads integers over 64 bits as floats", *each("inputs", "65 bits", "64 bits negative")),
+    switched(
         "orjson writes float32 and float16 in the fewest digits that tell them apart",
-        ("results / array_float32", "results / array_float16", "results / np_float32"),
-        is_switched=True,
+        *each("results", "array_float32", "array_float16", "np_float32"),
     ),
-    Reason(
+    switched(
         "what Truss cannot write as JSON has a form here that every client reads",
-        tuple(
-            f"results / {kind}"
-            for kind in ("date*", "time", "uuid", "enum", "enum_keys", "dataclass", "array_dates", "np_datetime")
-        ),
-        is_switched=True,
+        *each("results", "date*", "time", "uuid", "enum", "enum_keys", "dataclass", "array_dates", "np_datetime"),
     ),
     Reason(
         "numpy's truth values and pydantic models within a result are written like the others",
-        ("results / np_bool", "results / np_bool_within", "results / model_within", "results / list_of_models"),
+        each("results", "np_bool", "np_bool_within", "model_within", "list_of_models"),
     ),
     Reason(
         "bytes as the result of a JSON request are sent as they are",
-        tuple(f"results / {kind}" for kind in ("bytes", "empty_bytes", "bytearray", "memoryview", "np_bytes")),
+        each("results", "bytes", "empty_bytes", "bytearray", "memoryview", "np_bytes"),
     ),
-    Reason(
-        "the message names the type",
-        ("results / np_timedelta",),
-    ),
+    Reason("the message names the type", each("results", "np_timedelta")),
     Reason(
         "arrays of Python objects are pickles, which run any code that is in them",
         ("results / binary array_object", "inputs / *binary object array"),
     ),
-    Reason("msgpack-numpy fails to write dates, and reads ours", ("results / binary array_dates",)),
+    Reason("msgpack-numpy fails to write dates, and reads ours", each("results", "binary array_dates")),
     Reason(
         "content that cannot be decoded is the client's mistake: 400, not 500",
-        ("inputs / latin-1", "inputs / invalid utf-8*", "inputs / too deep", "inputs / msgpack")
-        + ("inputs / binary type longer",)
-        + tuple(
-            f"inputs / *binary {kind}"
-            for kind in ("int keys", "empty", "cut", "trailing", "of json", "c1", "invalid utf-8", "unhashable key")
-            + ("bad date", "short array")
+        (
+            *each("inputs", "latin-1", "invalid utf-8*", "too deep", "msgpack", "binary type longer"),
+            *each(
+                "inputs", "*binary int keys", "*binary empty", "*binary cut", "*binary trailing", "*binary of json"
+            ),
+            *each("inputs", "*binary c1", "*binary invalid utf-8", "*binary unhashable key", "*binary bad date"),
+            *each("inputs", "*binary short array"),
         ),
     ),
-    Reason("JSON is in UTF-8 (RFC 8259 section 8.1)", ("inputs / type json latin-1",)),
-    Reason("encoded content is refused by its field, not by its bytes", ("inputs / encoded content",)),
+    Reason("JSON is in UTF-8 (RFC 8259 section 8.1)", each("inputs", "type json latin-1")),
+    Reason("encoded content is refused by its field, not by its bytes", each("inputs", "encoded content")),
     Reason(
         "errors of the router look like all others",
-        tuple(f"inputs / GET {path}" for path in ("/nowhere", "//", "/v1/models", "/v1/models/", "/v1/models/*/b"))
-        + ("inputs / GET /v1/models/a%2Fb", "inputs / GET /v1/models/model/other", "inputs / GET /invocations")
-        + ("inputs / GET /v1/chat/completions", "inputs / P* /ping", "inputs / P* /v1/models/*", "inputs / POST /")
-        + ("inputs / PUT /v1/chat/completions", "inputs / DELETE *", "inputs / POST /nowhere"),
+        (
+            *each("inputs", "GET /nowhere", "GET //", "GET /v1/models", "GET /v1/models/", "GET /v1/models/*/b"),
+            *each("inputs", "GET /v1/models/a%2Fb", "GET /v1/models/model/other", "GET /invocations", "POST /"),
+            *each("inputs", "GET /v1/chat/completions", "PUT /v1/chat/completions", "POST /nowhere", "P* /ping"),
+            *each("inputs", "POST /v1/models/model", "POST /v1/models/model:other", "POST /v1/models/a/b:predict"),
+            *each("inputs", "POST /v1/models/:predict", "POST /v1/models/model:chat_completions", "DELETE *"),
+            *each("inputs", "PUT /v1/models/model:predict", "POST /v1/models/model/loaded"),
+        ),
     ),
-    Reason("HEAD goes wherever GET does, OPTIONS everywhere", ("inputs / HEAD *", "inputs / OPTIONS *")),
-    Reason("a slash more changes nothing (Truss redirects)", ("inputs / GET /v1/models/model/", "inputs / POST */")),
+    Reason("HEAD goes wherever GET does, OPTIONS everywhere", each("inputs", "HEAD *", "OPTIONS *")),
+    Reason("a slash more changes nothing (Truss redirects)", each("inputs", "GET /v1/models/model/", "POST /*/")),
     Reason(
         "426 tells what the path of WebSockets wants (RFC 9110 section 15.5.22)",
         ("inputs / GET /v1/websocket", "websocket / GET"),
@@ -102,32 +102,30 @@ REASONS: Final = (
         "the metrics page is one page, whole, at both of its names",
         ("inputs / * /metrics*", "metrics / before", "metrics / after", "metrics / without slash"),
     ),
-    Reason("hot reload is there with --reload only", ("inputs / GET /hot-reload",)),
-    Reason(
+    Reason("hot reload is there with --reload only", each("inputs", "GET /hot-reload")),
+    switched(
         "each route goes by the annotations of its own method",
-        ("typed / other annotation*", "typed / no annotation*", "request_only / *elsewhere"),
-        is_switched=True,
+        *each("typed", "other annotation*", "no annotation*"),
+        *each("request_only", "*elsewhere"),
     ),
-    Reason(
-        "what takes only the request may have any content",
-        ("methods / bad /v1/completions",),
-        is_switched=True,
-    ),
-    Reason("the same, for a preprocess that does", ("both / bad json",)),
+    switched("what takes only the request may have any content", *each("methods", "bad /v1/completions")),
+    Reason("the same, for a preprocess that does", each("both", "bad json")),
     Reason(
         "a generator that fails before its first chunk is a real error",
-        ("streams / *fails_first*", "streams / http_error_first", "generator / fails", "async_generator / fails")
-        + ("responses / stream_fails_first", "postprocess_streams / fails first"),
+        (
+            *each("streams", "*fails_first*", "http_error_first"),
+            *("generator / fails", "async_generator / fails"),
+            *("responses / stream_fails_first", "postprocess_streams / fails first"),
+        ),
     ),
     Reason(
         "a first chunk that is neither text nor bytes is a real error",
-        tuple(f"streams / {kind}" for kind in ("number", "none", "dict", "array", "surrogate")),
+        each("streams", "number", "none", "dict", "array", "surrogate"),
     ),
-    Reason("a bytearray is bytes", ("streams / bytearray",)),
-    Reason(
+    Reason("a bytearray is bytes", each("streams", "bytearray")),
+    switched(
         "a stream that fails midway is cut, so that the client can tell",
-        ("streams / fails_midway*", "streams / http_error_midway"),
-        is_switched=True,
+        *each("streams", "fails_midway*", "http_error_midway"),
     ),
     Reason(
         "what user code raised is not told to clients",
@@ -135,23 +133,22 @@ REASONS: Final = (
     ),
     Reason(
         "other words for what cannot be gathered, and a memoryview or an array can",
-        tuple(f"streams / gathered {kind}" for kind in ("pieces", "invalid", "surrogate", "memoryview", "array")),
+        each("streams", *(f"gathered {kind}" for kind in ("pieces", "invalid", "surrogate", "memoryview", "array"))),
     ),
     Reason(
         "what the OpenAI-style methods yield is text/event-stream, never gathered, and tells of its failure",
-        ("streams / chat*", "streams / completions*", "streams / messages streamed", "gaps / c*"),
+        (*each("streams", "chat*", "completions", "messages streamed"), "gaps / c*"),
     ),
-    Reason("an empty stream is known to be empty", ("responses / stream_empty",)),
     Reason(
         "a detail of an HTTPException that Truss fails on is sent",
-        ("failures / *http_int", "failures / http_true", "failures / http_nan"),
+        each("failures", "*http_int", "http_true", "http_nan"),
     ),
-    Reason("an HTTPException keeps its header fields", ("failures / *http_headers",), is_switched=True),
-    Reason("starlette's own HTTPException counts too", ("failures / *starlette*",)),
-    Reason("a model that cancels itself has failed like any other", ("failures / cancelled",)),
-    Reason("a method that ends because its client is gone still closes", ("websocket / disconnect",)),
-    Reason("accepting twice is as good as once", ("websocket / accepts twice",)),
-    Reason("a model without predict has no such path", ("websocket / predict*",)),
+    switched("an HTTPException keeps its header fields", *each("failures", "*http_headers")),
+    Reason("starlette's own HTTPException counts too", each("failures", "*starlette*")),
+    Reason("a model that cancels itself has failed like any other", each("failures", "cancelled")),
+    Reason("a method that ends because its client is gone still closes", each("websocket", "disconnect")),
+    Reason("accepting twice is as good as once", each("websocket", "accepts twice")),
+    Reason("a model without predict has no such path", each("websocket", "predict*")),
 )
 
 

@@ -1,6 +1,6 @@
 """One request to a server on this machine, over a plain socket, and all that can be seen of its answer.
 
-Knows neither of the two servers that are compared. Called by `record.py` (on Truss's) and `test_answers.py` (on ours).
+Knows neither of the two servers that are compared. Called by `record.py` (Truss's) and `compare.py` (ours).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def read_answer(connection: socket.socket, method: str) -> Seen:
 
 
 def _read_chunks(reader: Any) -> Seen:
-    chunks = []
+    chunks: list[Seen] = []
     while True:
         size = reader.readline()
         if not size.endswith(b"\r\n"):
@@ -107,8 +107,8 @@ def converse(port: int, messages: list[Any], fields: Mapping[str, str]) -> Seen:
     """A WebSocket session: send the messages one by one, each once the answer to the one before is there.
 
     messages: text; bytes as {"base64": ...}; {"close": code} ends the session from this side.
-    Returns the answers and at last the close code and reason that the server sent (`cut` without), or the refusal of the
-    handshake.
+    Returns the answers and at last the close code and reason that the server sent (`cut` without), or the refusal of
+    the handshake.
     """
     from websockets.exceptions import ConnectionClosed, InvalidStatus
     from websockets.sync.client import connect
@@ -119,7 +119,9 @@ def converse(port: int, messages: list[Any], fields: Mapping[str, str]) -> Seen:
     except InvalidStatus as refusal:
         answer = refusal.response
         kept = {k.lower(): v for k, v in answer.headers.raw_items() if k.lower() not in UNCOMPARED}
-        return {"status": answer.status_code, "fields": dict(sorted(kept.items()))} | as_text(bytes(answer.body or b""))
+        return {"status": answer.status_code, "fields": dict(sorted(kept.items()))} | as_text(
+            bytes(answer.body or b"")
+        )
     received: list[Any] = []
     with session:
         try:

@@ -6,6 +6,7 @@ Knows neither of the two servers that are compared. Called by `record.py` (on Tr
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,9 @@ from tests.truss.cases import MODELS, WHILE_LOADING, WRONG, Conversation, Questi
 from tests.truss.exchange import PATIENCE_S, Seen, ask, converse, wait_until_ready
 
 # Starts a server: (model directory, environment variables) to (port, process, its log so far).
-Start = Callable[[Path, dict[str, str]], AbstractContextManager[tuple[int, "subprocess.Popen[bytes]", Callable[[], str]]]]
+Start = Callable[
+    [Path, Mapping[str, str]], AbstractContextManager[tuple[int, "subprocess.Popen[bytes]", Callable[[], str]]]
+]
 
 # What the log says once the model is there: no probe is asked, since Truss kills itself when one finds a failure.
 LOADED: Final = re.compile(r"Completed model.load|ready; the model loaded")
@@ -40,7 +43,7 @@ def put(port: int, question: Question) -> Seen:
 
 @contextlib.contextmanager
 def gate() -> Iterator[tuple[Path, Path]]:
-    """Two files that are not there yet: one to open the gate of `slow`, one that it makes when a predict has begun."""
+    """Two files that are not there yet: one opens the gate of `slow`, the other it makes when a predict has begun."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder, "gate"), Path(folder, "begun")
 
@@ -95,9 +98,8 @@ def wrong_model(start: Start, name: str) -> dict[str, Any]:
             wait_for(lambda: process.poll() is not None or LOADED.search(log()) is not None)
             if process.poll() is None:
                 return {"is_loaded": True}
-            said = re.findall(r"(\w*(?:Error|Exception)): (.*?)(?:\n|\"}|\Z)", log().replace("\\n", "\n"))
-    kind, words = said[-1]
-    return {"exit": process.returncode, "error": kind, "words": words}
+            said = [json.loads(line) for line in log().splitlines() if '"ERROR"' in line][-1]
+    return {"exit": process.returncode, "error": said.get("exc_info", said["message"]).splitlines()[-1].strip()}
 
 
 def lives(start: Start) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """Writes answers.json: what Truss's own server answers to the questions of `cases.py`.
 
-By hand, not in CI: `python -m tests.truss.record [MODEL ...]`, in an environment of its own with the `truss` package and
-what its templates/server/requirements.txt names, beside `websockets` (see answers.json for the versions used last).
-The server runs as in its container, but on the loopback address, and with what it keeps under / in a temporary folder.
+By hand, not in CI: `python -m tests.truss.record [MODEL ...]`, in an environment of its own with the `truss` package
+(answers.json has the version) and what its templates/server/requirements.txt names, `python-multipart`, `websockets`.
+The server runs as in its container, but on the loopback address and with what it keeps under / in a temporary folder.
+Then `python -m tests.truss.compare --accept`, in the ordinary environment, puts our own answers beside.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def record(model: str) -> dict[str, Any]:
 
 
 def load_answers() -> dict[str, Any]:
-    """What has been recorded: versions, and by model and question what was asked and answered (and what we answer)."""
+    """What has been recorded: versions, and by model and question what was asked and answered, and our own answer."""
     recorded: dict[str, Any] = json.loads(ANSWERS.read_text()) if ANSWERS.exists() else {"models": {}}
     return recorded
 

@@ -7,6 +7,7 @@ import sys
 from in_packages import NAME as PACKAGE
 from model.beside import NAME as BESIDE
 
+HERE = pathlib.Path(__file__).parents[1]
 AT_IMPORT = os.environ.get("GREETING")
 
 
@@ -45,8 +46,8 @@ class Model:
             "environment": self.given["environment"],
             "variables": [AT_IMPORT, os.environ.get("COUNT"), os.environ.get("FLAG"), os.environ.get("NOTHING")],
             "packages": [PACKAGE, BESIDE],
-            "cwd": os.path.samefile(os.getcwd(), pathlib.Path(__file__).parents[1]),
-            "path": os.path.samefile(sys.path[0] or ".", pathlib.Path(__file__).parents[1]),
+            "cwd": HERE.samefile(pathlib.Path.cwd()),
+            "path": HERE.samefile(sys.path[0] or "."),
             "loads": self.loads,
             "lazy": self.given["lazy_data_resolver"].block_until_download_complete(),
         }

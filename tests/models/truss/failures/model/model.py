@@ -15,13 +15,6 @@ class Item(pydantic.BaseModel):
     n: int
 
 
-def secret_like():
-    class SecretNotFound(Exception):
-        pass
-
-    return SecretNotFound("no such secret")
-
-
 def validation():
     try:
         Item(n="x")
@@ -42,7 +35,6 @@ FAILURES = {
     "os": lambda: OSError(2, "no such file"),
     "unicode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
     "validation": validation,
-    "secret": secret_like,
     "http_400": lambda: fastapi.HTTPException(400, "mine"),
     "http_418": lambda: fastapi.HTTPException(418),
     "http_500": lambda: fastapi.HTTPException(500, "mine"),

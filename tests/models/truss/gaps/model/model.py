@@ -8,13 +8,13 @@ from starlette.responses import StreamingResponse
 
 def slow():
     yield "a"
-    time.sleep(1.6)
+    time.sleep(2.5)
     yield "b"
 
 
 async def slow_async():
     yield "a"
-    await asyncio.sleep(1.6)
+    await asyncio.sleep(2.5)
     yield "b"
 
 

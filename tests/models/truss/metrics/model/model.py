@@ -9,4 +9,4 @@ class Model:
 
     def predict(self, model_input):
         self.counter.labels("predict").inc(2)
-        return None
+        return "counted"

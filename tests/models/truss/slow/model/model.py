@@ -6,7 +6,7 @@ import time
 
 
 def wait_for(path):
-    while not os.path.exists(path):
+    while not pathlib.Path(path).exists():
         time.sleep(0.01)
 
 

@@ -1,7 +1,6 @@
 """A pydantic model in, another out; the OpenAI-style methods have annotations of their own, or none."""
 
 import datetime
-from typing import Optional
 
 import pydantic
 
@@ -14,7 +13,7 @@ class Box(pydantic.BaseModel):
 class Order(pydantic.BaseModel):
     prompt: str
     count: int = 1
-    day: Optional[datetime.date] = None
+    day: datetime.date | None = None
     boxes: list[Box] = []
 
     @pydantic.field_validator("prompt")

@@ -1,6 +1,7 @@
 """The annotation of preprocess is that of the input; the result's is that of postprocess."""
 
-from typing import AsyncGenerator, Awaitable, Union
+from collections.abc import AsyncGenerator, Awaitable
+from typing import Union
 
 import pydantic
 
@@ -20,5 +21,5 @@ class Model:
     async def predict(self, text: Length) -> Prompt:
         return len(text)
 
-    async def postprocess(self, length) -> Union[Awaitable[Length], AsyncGenerator[str, None]]:
+    async def postprocess(self, length) -> Union[Awaitable[Length], AsyncGenerator[str, None]]:  # noqa: UP007 - Truss knows this form
         return Length(length=length)
