@@ -11,21 +11,28 @@ import asyncio
 class InFlight:
     """count: what has begun and is not over. Whoever lowers it calls `tell` afterwards, if it `is_awaited`."""
 
-    __slots__ = ("_waiting", "count", "is_awaited")
+    __slots__ = ("_keeps_score", "_waiting", "count", "finished", "is_awaited")
 
     def __init__(self) -> None:
         self.count = 0
+        self.finished = 0  # how much is over since `keep_score`
         self.is_awaited = False
+        self._keeps_score = False
         self._waiting: list[asyncio.Future[None]] = []
 
+    def keep_score(self) -> None:
+        """From now on `finished` counts."""
+        self._keeps_score = self.is_awaited = True
+
     def tell(self) -> None:
-        """The count may have become 0."""
+        """Something is over, and the count may have become 0."""
+        self.finished += 1
         if self._waiting and not self.count:
             for waiting in self._waiting:
                 if not waiting.done():  # cancelled while it waited
                     waiting.set_result(None)
             self._waiting.clear()
-            self.is_awaited = False
+            self.is_awaited = self._keeps_score
 
     async def wait_idle(self) -> None:
         """Until nothing is in flight."""

@@ -98,13 +98,21 @@ class Reloader:
     async def _wait_for_change(self) -> list[str]:
         """What has changed since the latest reload, once no more is changing and none is under way."""
         latest = self._seen
+        finished = self._finished()
         while True:
             await asyncio.sleep(LOOK_S)
             now = await self._look()
+            if finished != (finished := self._finished()) or self._runtime.in_flight:
+                # The model has been at work: what it may have written, over an old output say, is no change.
+                self._seen = self._tree.merge(self._seen, now)
             changed = self._tree.changes(self._seen, now, counts_new=self._has_failed)
             if changed and now == latest and not self._lock.locked():
                 return changed
             latest = now
+
+    def _finished(self) -> int:
+        version = self._runtime.version
+        return 0 if version is None else version.in_flight.finished
 
     async def _tell_of_change(self, seen: Snapshot) -> None:
         """Say so, once, if source files change while they are being loaded: that load may take for ever."""
@@ -156,6 +164,7 @@ class Reloader:
             telling.cancel()
         self._changeover.keep()
         self._directory = directory
+        version.in_flight.keep_score()
         self._runtime.adopt(version)
 
     async def _read_directory(self) -> ModelDirectory:

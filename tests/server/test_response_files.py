@@ -134,13 +134,14 @@ def test_the_answer_is_there_before_the_background_task_is_over(starlette: Serve
 
 
 @SYNC_AND_ASYNC
-def test_a_background_task_logs_the_id_of_its_own_request(starlette: Server, path: str) -> None:
-    for payload in (whole(content="abc"), stream("async", "abc")):
-        starlette.log = ""
-        answer = make(starlette, {**payload, "task": "named"}, path)  # with another request right behind it
-        for task in ("sync", "async"):
-            line = starlette.wait_for_log(f'"{task} task named".*\n').group()
-            assert f'"request_id": "{answer.fields["x-request-id"]}"' in line
+def test_a_background_task_logs_the_id_of_its_own_request(path: str) -> None:
+    with serving(MODELS / "response_starlette", "--request-ids", "all") as server:
+        for payload in (whole(content="abc"), stream("async", "abc")):
+            server.log = ""
+            answer = make(server, {**payload, "task": "named"}, path)  # with another request right behind it
+            for task in ("sync", "async"):
+                line = server.wait_for_log(f'"{task} task named".*\n').group()
+                assert f'"request_id": "{answer.fields["x-request-id"]}"' in line
 
 
 def test_a_drain_waits_for_background_tasks() -> None:

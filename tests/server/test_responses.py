@@ -189,7 +189,7 @@ def test_framing_and_connection_fields_set_by_hand_are_not_obeyed(
     assert not {"connection", "keep-alive", "upgrade", "trailer"} & answer.fields.keys()
     assert answer.fields.get("transfer-encoding") == ("chunked" if source else None)
     assert answer.fields["date"].endswith(" GMT")
-    assert answer.fields["x-request-id"] != "mine"
+    assert answer.fields.get("x-request-id") != "mine"
 
 
 @pytest.mark.parametrize("length", ["0", "2", "4", "99999"])
