@@ -223,8 +223,6 @@ class Connection(asyncio.Protocol):
             return
         self._request = request.work = None
         if request.head.is_http10 and self._phase is Phase.SENDING:
-            # Content that the close ends: only a reset tells the peer that it is not complete.
-            self._flow.reset_on_close()
             self.close_now()
         else:
             if self._probes_left < CHUNK_PROBES:  # there are clients to whom a zero and the end are the last chunk
@@ -260,13 +258,17 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close between exchanges; else make the present response the last."""
-        if self._phase is Phase.IDLE and not self._unread:
-            self._close()
-        else:
+        if self._phase is not Phase.IDLE or self._unread:
             self._will_close = True
+        elif self._flow.has_unsent():
+            self._linger()  # the next request may be there already: unread, it would turn the close into a reset
+        else:
+            self._close()
 
     def close_now(self) -> None:
         """Drop everything, what is written and not sent included."""
+        if self._may_look_whole():
+            self._flow.reset_on_close()
         if self._phase is not Phase.CLOSED:
             self._move_to(Phase.CLOSED)
         self._transport.abort()
@@ -279,7 +281,10 @@ class Connection(asyncio.Protocol):
             self.close_now()
         elif phase is Phase.IDLE:
             if elapsed > config.keep_alive_timeout_s and not self._unread:
-                self._close()
+                if self._flow.has_unsent():
+                    self._since = now  # the peer is still reading the response before
+                else:
+                    self._close()
         elif phase is Phase.HEADER:
             if elapsed > config.header_timeout_s:
                 self._refuse(RequestError(408, f"no complete header section in {config.header_timeout_s:g} s"))
@@ -529,6 +534,15 @@ class Connection(asyncio.Protocol):
         self._move_to(Phase.LINGERING)
         self._transport.write_eof()
         self._flow.resume_reading()
+
+    def _may_look_whole(self) -> bool:
+        """Whether an orderly close could now end a response for its peer: only a reset says that it is not whole.
+
+        The close ends content for HTTP/1.0, and there are clients to whom the zeros of a probe and the close do.
+        """
+        if self._phase is Phase.SENDING:
+            return self._head.is_http10 or self._probes_left < CHUNK_PROBES
+        return self._head.is_http10 and self._flow.has_unsent()
 
     def _discard(self, size: int) -> None:
         self._discarded += size

@@ -86,9 +86,18 @@ class Job:
             self.stream.cancel(stops=stops)
 
     def cancel_coroutine(self) -> None:
-        """Cancel what runs on the loop, in the middle, unless it looks after itself."""
-        if self.task is not None and not self.is_shielded:
+        """Cancel what runs on the loop, in the middle, unless it looks after itself.
+
+        Only what has begun: a task cancelled before its first step would end without it, and nobody be told that the
+        job is over. Such a one finds that the job is cancelled.
+        """
+        if self.task is not None and not self.is_shielded and _has_begun(self.task):
             self.task.cancel()
+
+
+def _has_begun(task: asyncio.Task[None]) -> bool:
+    coroutine: Any = task.get_coro()
+    return inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
 
 
 class Hall:

@@ -322,6 +322,20 @@ def test_an_idle_connection_is_closed_after_the_keep_alive_timeout_and_not_befor
     assert len(answers(peer, b"GET")) == 1
 
 
+def test_a_connection_whose_peer_still_reads_the_answer_is_not_idle() -> None:
+    peer = Peer(Config(keep_alive_timeout_s=10.0))
+    request = running(peer)
+    peer.transport.is_stalled = True
+    peer.connection.send_json(request, b"1" * (HIGH_WATER * 2))
+    for _ in range(5):
+        peer.advance(8.0)
+        peer.transport.unsent -= 1
+    assert not peer.is_closed
+    peer.transport.read_all()
+    peer.advance(12.0)
+    assert peer.is_closed
+
+
 def test_an_incomplete_header_section_is_408_after_its_timeout() -> None:
     peer = Peer(Config(header_timeout_s=10.0))
     for byte in GET[:20]:
@@ -440,6 +454,45 @@ def test_an_aborted_stream_does_not_look_whole(version: bytes) -> None:
     assert b"0\r\n\r\n" not in peer.transport.sent
     assert peer.transport.is_closing_now
     assert peer.transport.is_aborted is (version == b"1.0")
+
+
+@pytest.fixture
+def resets(monkeypatch: pytest.MonkeyPatch) -> list[Flow]:
+    """Whose close is to be a reset."""
+    resets: list[Flow] = []
+    monkeypatch.setattr(Flow, "reset_on_close", lambda flow: resets.append(flow))
+    return resets
+
+
+@pytest.mark.parametrize(
+    "version, is_half_closed, is_reset", [(b"1.1", False, False), (b"1.1", True, True), (b"1.0", False, True)]
+)
+def test_a_stream_that_the_server_s_end_cuts_does_not_look_whole(
+    version: bytes, is_half_closed: bool, is_reset: bool, resets: list[Flow]
+) -> None:
+    peer = Peer(answers_at_once=False)
+    peer.send(GET.replace(b"1.1", version))
+    peer.connection.send_head(peer.requests[0], Response((200, b""), b""))
+    peer.connection.send_chunks(peer.requests[0], [b"ab"])
+    if is_half_closed:
+        peer.end()
+        peer.advance(2.0)  # a zero before the size of the next chunk
+    peer.listener.abort()
+    assert bool(resets) is is_reset
+
+
+def test_a_whole_stream_to_http_1_0_whose_end_is_not_taken_does_not_look_whole(resets: list[Flow]) -> None:
+    peer = Peer(Config(stall_timeout_s=60.0), answers_at_once=False)
+    peer.send(GET.replace(b"1.1", b"1.0"))
+    peer.transport.is_stalled = True
+    peer.connection.send_head(peer.requests[0], Response((200, b""), b""))
+    peer.connection.send_chunks(peer.requests[0], [b"ab"])
+    peer.connection.send_end(peer.requests[0])
+    peer.advance(60.0)
+    assert not resets
+    peer.advance(2.0)
+    assert resets
+    assert peer.transport.is_aborted
 
 
 def test_a_stream_without_chunks_is_cut_after_the_read_timeout_and_its_work_told() -> None:
@@ -723,6 +776,20 @@ def test_draining_closes_idle_connections_and_the_others_with_their_answer() -> 
     for peer, method in ((busy, b"GET"), (receiving, b"POST")):
         assert answers(peer, method)[0].fields["connection"] == "close"
         assert peer.is_closed
+
+
+def test_draining_lets_a_peer_read_its_last_answer_though_its_next_request_may_be_there() -> None:
+    """Closed with that unread, the connection would be reset, and what has not been sent lost."""
+    peer = Peer()
+    request = running(peer)
+    peer.transport.is_stalled = True
+    peer.connection.send_json(request, b"1" * (HIGH_WATER * 2))
+    peer.listener.drain()
+    assert not peer.transport.is_closing_now
+    assert peer.transport.has_sent_eof
+    assert peer.transport.is_reading
+    peer.send(GET)
+    assert len(peer.requests) == 1
 
 
 def test_a_connection_made_while_draining_is_closed() -> None:

@@ -902,6 +902,25 @@ def test_a_job_cancelled_before_its_stream_begins_has_none(serve: Callable[..., 
     assert endless.yielded <= 1
 
 
+def test_a_coroutine_cancelled_before_its_first_step_is_over_all_the_same(serve: Callable[..., Any]) -> None:
+    ran: list[str] = []
+
+    async def predict(name: str) -> str:
+        ran.append(name)
+        return name
+
+    async def scenario(runtime: Runtime) -> None:
+        job = Asked("cancelled")
+        runtime.predict.submit(job)
+        job.cancel()
+        job.cancel_coroutine()
+        await asyncio.wait_for(job.over, PATIENCE_S)
+        assert runtime.in_flight == 0
+
+    serve(methods(predict=predict), scenario)
+    assert ran == []
+
+
 def test_a_task_cancelled_while_it_waits_for_its_slot_leaves_the_queue(serve: Callable[..., Any]) -> None:
     release = asyncio.Event()
 

@@ -244,6 +244,20 @@ def test_a_method_that_always_finds_a_message_lets_others_have_their_turn() -> N
     scene(play)
 
 
+def test_a_method_that_sends_without_end_lets_others_have_their_turn_and_learns_that_the_peer_has_left() -> None:
+    async def play(peer: WebSocketPeer) -> None:
+        await peer.settle()
+        asyncio.get_running_loop().call_later(0.01, peer.leave)
+        for _ in range(20_000):  # far more than fit into 10 ms
+            try:
+                await peer.session.send("x")
+            except ConnectionError:
+                return
+        raise AssertionError("the loop was held")
+
+    scene(play)
+
+
 def test_sending_waits_for_a_peer_that_does_not_read_and_goes_on_when_it_does() -> None:
     async def play(peer: WebSocketPeer) -> None:
         peer.transport.is_stalled = True
