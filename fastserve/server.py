@@ -28,6 +28,7 @@ from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
+from fastserve.forks import part_signals_at_fork
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.listener import Listener
@@ -64,6 +65,7 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
     Raises SetupError if the address cannot be listened on, or the model's directory turns out to be wrong.
     """
     sys.setswitchinterval(config.switch_interval_s)
+    part_signals_at_fork()
     environ = dict(os.environ)
     prepare_process(directory)
     loop = uvloop.new_event_loop()

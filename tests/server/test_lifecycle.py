@@ -280,6 +280,27 @@ class Model:
     assert "a task of the model raised SystemExit" in server.log
 
 
+# fork, in a worker thread as torch's DataLoader does it, with a child that the model then ends.
+FORKING = """
+import multiprocessing, time
+class Model:
+    def predict(self, x):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(20)
+        return child.exitcode
+"""
+
+
+def test_a_signal_to_a_process_that_the_model_forks_is_that_process_s_own(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, FORKING)) as server:
+        assert server.predict(None) == -signal.SIGTERM
+        assert server.predict(None) == -signal.SIGTERM
+        assert "draining" not in server.read_log()
+        assert server.stop() == 0
+
+
 def test_the_port_is_told_whatever_the_log_level(tmp_path: Path) -> None:
     directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return x\n")
     with serving(directory, "--log-level", "error", wait_ready=False) as server:
