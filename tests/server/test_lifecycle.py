@@ -301,6 +301,17 @@ def test_a_signal_to_a_process_that_the_model_forks_is_that_process_s_own(tmp_pa
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize(
+    "mischief", ["asyncio.get_running_loop().stop()", "[task.cancel() for task in asyncio.all_tasks()]"]
+)
+def test_a_model_that_stops_the_loop_does_not_end_the_server(mischief: str, tmp_path: Path) -> None:
+    source = f"import asyncio\nclass Model:\n    async def predict(self, x):\n        {mischief}\n        return x\n"
+    with serving(write_model(tmp_path, source)) as server:
+        assert [server.predict(1), server.predict(2)] == [1, 2]
+        assert "the server goes on" in server.read_log()
+        assert server.stop() == 0
+
+
 def test_the_port_is_told_whatever_the_log_level(tmp_path: Path) -> None:
     directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return x\n")
     with serving(directory, "--log-level", "error", wait_ready=False) as server:
