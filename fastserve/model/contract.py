@@ -229,8 +229,8 @@ def _second_type(name: str, parameters: list[inspect.Parameter], instead: str) -
 
 
 def _may_be_request(annotation: object) -> bool:
-    """Whether a name that only type checkers know looks like a request class; any other is an input's."""
-    return isinstance(annotation, str) and annotation.endswith("Request")
+    """Whether a name that only type checkers know is that of the request class; any other is an input's."""
+    return isinstance(annotation, str) and annotation.rpartition(".")[2] == "Request"
 
 
 def _hint(parameters: list[inspect.Parameter]) -> str:
