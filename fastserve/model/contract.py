@@ -189,7 +189,7 @@ def _read_method(model: object, name: str) -> Method | None:
 def _read_parameters(name: str, signature: inspect.Signature) -> tuple[Takes, type | None]:
     """By count and annotation, as Truss does: names never matter."""
     parameters = list(signature.parameters.values())
-    instead = f"{_instead(name)}. Got: {signature}"
+    instead = f"{_instead(name)}. Got: {_text_of(signature)}"
     if not parameters:
         return Takes.NOTHING, None
     if len(parameters) > 2:
@@ -209,6 +209,13 @@ def _read_parameters(name: str, signature: inspect.Signature) -> tuple[Takes, ty
             )
     _check_positional(name, parameters, instead)
     return takes, request_type
+
+
+def _text_of(signature: inspect.Signature) -> str:
+    try:
+        return str(signature)
+    except Exception:  # noqa: BLE001 - an annotation or a default of the user's that cannot be shown
+        return "what cannot be shown"
 
 
 def _second_type(name: str, parameters: list[inspect.Parameter], instead: str) -> type:
