@@ -90,6 +90,10 @@ class ServerLogger(logging.Logger):
     @disabled.setter
     def disabled(self, is_disabled: bool) -> None: ...
 
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
+        """By its own level alone: `logging.disable` is for what a model and its libraries say."""
+        return level >= self.getEffectiveLevel()
+
     def makeRecord(self, *arguments: Any, **more: Any) -> logging.LogRecord:  # noqa: N802 - logging's name
         try:
             return super().makeRecord(*arguments, **more)

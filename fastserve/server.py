@@ -28,6 +28,7 @@ from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
+from fastserve.forks import part_signals_at_fork
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.listener import Listener
@@ -64,6 +65,7 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
     Raises SetupError if the address cannot be listened on, or the model's directory turns out to be wrong.
     """
     sys.setswitchinterval(config.switch_interval_s)
+    part_signals_at_fork()
     environ = dict(os.environ)
     prepare_process(directory)
     loop = uvloop.new_event_loop()
@@ -81,7 +83,7 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
 
 
 def _run_to_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
-    """Run the loop until `task` is done. A SystemExit of the model's own tasks, which stops the loop, is logged."""
+    """Run the loop until `task` is done. What the model does that stops it, such as a task that exits, is logged."""
     while True:
         try:
             return loop.run_until_complete(task)
@@ -89,6 +91,10 @@ def _run_to_end(loop: asyncio.AbstractEventLoop, task: asyncio.Task[T]) -> T:
             if task.done():
                 raise
             _logger.error("a task of the model raised %s; the server goes on", type(error).__name__)
+        except RuntimeError:  # "Event loop stopped before Future completed."
+            if task.done() or loop.is_closed():
+                raise
+            _logger.error("the model stopped the event loop; the server goes on")
 
 
 async def _end_generators(loop: asyncio.AbstractEventLoop) -> None:
@@ -174,7 +180,7 @@ class Server:
         self._tick()
         loading = self._loop.create_task(self._load() if reloader is None else reloader.run(self._be_ready))
         try:
-            await self._stopping.wait()
+            await self._wait_stopping()
             if reloader is not None:
                 loading.cancel()  # what is in flight is answered by the version that serves
             await self._drain(acceptors)
@@ -184,6 +190,14 @@ class Server:
         if self._failure is not None:
             raise self._failure
         return self._status
+
+    async def _wait_stopping(self) -> None:
+        """Until a signal or a failed load. Nobody but a model that cancels all tasks cancels this one."""
+        while not self._stopping.is_set():
+            try:
+                await self._stopping.wait()
+            except asyncio.CancelledError:
+                _logger.error("the model cancelled a task of the server's; the server goes on")
 
     async def _listen(self) -> list[asyncio.AbstractServer]:
         acceptors: list[asyncio.AbstractServer] = []

@@ -28,6 +28,7 @@ ORDER: Final = (
     ("codec",),
     ("messages",),
     ("lifecycle",),
+    ("forks",),
     ("config",),
     ("options",),
     ("metrics",),

@@ -123,7 +123,11 @@ def disable_all() -> None:
     logging.config.dictConfig({"version": 1})
 
 
-@pytest.mark.parametrize("harm", [break_root, break_own, break_factory, disable_all])
+def disable_levels() -> None:
+    logging.disable(logging.CRITICAL)
+
+
+@pytest.mark.parametrize("harm", [break_root, break_own, break_factory, disable_all, disable_levels])
 def test_whatever_a_model_does_the_server_s_own_lines_come_out_and_never_raise(
     monkeypatch: pytest.MonkeyPatch, harm: Callable[[], None]
 ) -> None:
@@ -142,6 +146,7 @@ def test_whatever_a_model_does_the_server_s_own_lines_come_out_and_never_raise(
         line = json.loads(logged(monkeypatch, write))
     finally:
         logging.setLogRecordFactory(factory)
+        logging.disable(logging.NOTSET)
         for name, was in disabled.items():
             logging.getLogger(name).disabled = was
     assert line["message"] == "still here"

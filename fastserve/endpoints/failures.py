@@ -45,25 +45,27 @@ def refusal(error: RequestError) -> Response:
     return truss_error(error.status, FROM_CLIENT, error.message, encode_fields(error.fields))
 
 
-def failure(error: BaseException, directory: str) -> Response:
+def failure(error: BaseException, directory: str, *, loses_headers: bool = False) -> Response:
     """The answer to what a model's method raised, or returned and cannot be encoded; logged here.
 
     directory: the model's; log lines show the traceback from its first frame there on. The client learns nothing of
     what user code raised, unless that is an HTTP error: its status, detail and header fields are the answer.
+    loses_headers: those fields are left out, as by Truss. Never raises, whatever `error` does.
     """
     if is_http_error(error):
-        return _chosen_failure(error, directory)
+        return _chosen_failure(error, directory, loses_headers)
     log_failure(error, directory)
-    if isinstance(error, ResultError):
+    if issubclass(type(error), ResultError):
         return truss_error(500, FROM_SERVER, f"Unhandled exception: {error}")
     return MODEL_FAILED
 
 
-def _chosen_failure(error: Any, directory: str) -> Response:
-    """The answer that an HTTPError or HTTPException chooses. (Truss drops its header fields.)"""
+def _chosen_failure(error: Any, directory: str, loses_headers: bool) -> Response:
+    """The answer that an HTTPError or HTTPException chooses."""
     log_failure(error, directory, "Model raised HTTPException")
     try:
-        given = read_head(error.status_code, encode_pairs((error.headers or {}).items()), JSON).response
+        headers = {} if loses_headers else error.headers or {}
+        given = read_head(error.status_code, encode_pairs(headers.items()), JSON).response
         content = encode_json({"error": error.detail})
     except ResultError as wrong:
         return failure(wrong, directory)

@@ -133,7 +133,7 @@ class MethodEndpoint:
         self._submit(prediction)
 
     def _refuse(self, request: Request, error: BaseException) -> None:
-        response = refusal(error) if isinstance(error, RequestError) else failure(error, self.directory)
+        response = refusal(error) if type(error) is RequestError else failure(error, self.directory)
         request.connection.send_response(request, response)
 
     def reply_for(self, request: Request, head: UserHead | None) -> StreamReply:

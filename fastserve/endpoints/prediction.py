@@ -22,7 +22,7 @@ from fastserve.interface import asgi
 from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as UserRequest
 from fastserve.interface.responses import Response as UserResponse
-from fastserve.interface.responses import StreamingResponse, is_http_error, is_response
+from fastserve.interface.responses import StreamingResponse, is_response
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import JSON, OCTET_STREAM, Addresses, Request, Response
 from fastserve.model.steps import Job
@@ -162,9 +162,9 @@ class Prediction(Job):
         else:
             REQUEST_IDS.set(request.ids)  # this runs for many requests in one turn
             error, self.error = self.error, None  # its traceback holds the frames that hold this
-            if self._endpoint.loses_error_headers and is_http_error(error):
-                error.headers = None  # type: ignore[attr-defined]  # every HTTP error has them
-            request.connection.send_response(request, failure(error, self._endpoint.directory))
+            endpoint = self._endpoint
+            response = failure(error, endpoint.directory, loses_headers=endpoint.loses_error_headers)
+            request.connection.send_response(request, response)
 
     def _send(self, content: Any) -> None:
         if isinstance(content, Response):
@@ -181,7 +181,7 @@ class Prediction(Job):
         error, self.error = self.error, None
         if isinstance(self.value, AsgiReply):
             self._send(self.value)
-        if error is not None and not isinstance(error, asyncio.CancelledError):
+        if error is not None and not issubclass(type(error), asyncio.CancelledError):
             REQUEST_IDS.set(self.request.ids)
             log_failure(error, self._endpoint.directory)
 

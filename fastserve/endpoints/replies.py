@@ -131,7 +131,7 @@ class StreamReply:
         log_failure(error, self._directory, message)
         if self._head.response.kind[1].startswith(EVENT_STREAM) and self._left is None:
             request.connection.send_chunks(request, [_ERROR_EVENT])
-        if self._ends_cut_streams and not isinstance(error, ResultError):  # a wrong chunk is cut, as by Truss
+        if self._ends_cut_streams and not issubclass(type(error), ResultError):  # a wrong chunk is cut, as by Truss
             request.connection.send_end(request)
         else:
             request.connection.abort(request)
@@ -141,7 +141,7 @@ class StreamReply:
         self._head_timer.cancel()
         if stream.is_done:
             self._is_over = True
-            if stream.error is not None and not isinstance(stream.error, asyncio.CancelledError):
+            if stream.error is not None and not issubclass(type(stream.error), asyncio.CancelledError):
                 REQUEST_IDS.set(self._request.ids)
                 log_failure(stream.error, self._directory, "Exception in a stream whose client has gone")
 

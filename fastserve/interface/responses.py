@@ -87,4 +87,5 @@ def is_response(value: object) -> bool:
 def is_http_error(error: BaseException) -> bool:
     """Whether user code raised this to choose the answer: ours, starlette's or (a subclass of that) fastapi's."""
     starlette = sys.modules.get("starlette.exceptions")
-    return isinstance(error, HTTPError) or (starlette is not None and isinstance(error, starlette.HTTPException))
+    classes = (HTTPError,) if starlette is None else (HTTPError, starlette.HTTPException)
+    return issubclass(type(error), classes)  # `isinstance` asks its `__class__`, too, which is user code

@@ -32,7 +32,7 @@ def package_of(annotation: object) -> ModuleType | None:
             try:
                 if issubclass(annotation, package.BaseModel):  # type: ignore[arg-type] # TypeError is the answer
                     return package
-            except TypeError:  # no class: `list[int]`, a union
+            except Exception:  # noqa: BLE001 - TypeError for no class, `list[int]` say; a metaclass may raise anything
                 return None
     return None
 
@@ -48,7 +48,10 @@ def is_typed(annotation: object) -> bool:
 
 def is_record(annotation: object) -> bool:
     """Whether `annotation` is itself a TypedDict or a dataclass."""
-    return is_typed_dict(annotation) or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
+    try:
+        return is_typed_dict(annotation) or (isinstance(annotation, type) and dataclasses.is_dataclass(annotation))
+    except Exception:  # noqa: BLE001 - a metaclass or lazy object of the user's that does not like to be asked
+        return False
 
 
 def _parts(annotation: object) -> Iterator[object]:

@@ -189,7 +189,7 @@ def _read_method(model: object, name: str) -> Method | None:
 def _read_parameters(name: str, signature: inspect.Signature) -> tuple[Takes, type | None]:
     """By count and annotation, as Truss does: names never matter."""
     parameters = list(signature.parameters.values())
-    instead = f"{_instead(name)}. Got: {signature}"
+    instead = f"{_instead(name)}. Got: {_text_of(signature)}"
     if not parameters:
         return Takes.NOTHING, None
     if len(parameters) > 2:
@@ -211,6 +211,13 @@ def _read_parameters(name: str, signature: inspect.Signature) -> tuple[Takes, ty
     return takes, request_type
 
 
+def _text_of(signature: inspect.Signature) -> str:
+    try:
+        return str(signature)
+    except Exception:  # noqa: BLE001 - an annotation or a default of the user's that cannot be shown
+        return "what cannot be shown"
+
+
 def _second_type(name: str, parameters: list[inspect.Parameter], instead: str) -> type:
     """The request class of two parameters."""
     first, second = (parameter.annotation for parameter in parameters)
@@ -229,8 +236,8 @@ def _second_type(name: str, parameters: list[inspect.Parameter], instead: str) -
 
 
 def _may_be_request(annotation: object) -> bool:
-    """Whether a name that only type checkers know looks like a request class; any other is an input's."""
-    return isinstance(annotation, str) and annotation.endswith("Request")
+    """Whether a name that only type checkers know is that of the request class; any other is an input's."""
+    return isinstance(annotation, str) and annotation.rpartition(".")[2] == "Request"
 
 
 def _hint(parameters: list[inspect.Parameter]) -> str:

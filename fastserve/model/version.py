@@ -92,7 +92,7 @@ class Version:
         await self._on_predict_thread(self._read)
         if self.contract.setup_environment is not None and self.environment is not None:
             await self._tell_environment(self.contract.setup_environment, self.environment)
-        await self._load_with_retries(find_load(model))
+        await self._load_with_retries(await self._on_predict_thread(lambda: find_load(model)))
 
     def take_class(self, model_class: type) -> None:
         """Have the living model be of `model_class`, without `__init__` or `load`. If that fails it is as before.
@@ -163,10 +163,10 @@ class Version:
     async def _call_at_start(self, function: Callable[[], Any]) -> None:
         """On the thread of `load`, or on the loop if it is async. Raises LoadError."""
         if is_async(function) and "unawaited-load" in self._config.truss_quirks:
-            function().close()
+            guarded(function).close()
             _logger.warning("an `async def` is not awaited at start: that is Truss's unawaited-load")
         elif is_async(function):
-            await self._finish_on_loop(function())
+            await self._finish_on_loop(guarded(function))
         else:
             returned = await self._on_predict_thread(function)
             if inspect.isawaitable(returned):  # a plain function around a coroutine

@@ -317,14 +317,20 @@ class UnshowableError(Exception):
         raise ValueError("not to be shown")
 
 
-def test_an_exception_that_cannot_be_shown_still_ends_its_request() -> None:
+class UntouchableError(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise ValueError("not to be asked, not even for its __class__")
+
+
+@pytest.mark.parametrize("kind", [UnshowableError, UntouchableError])
+def test_an_exception_that_cannot_be_shown_still_ends_its_request(kind: type[Exception]) -> None:
     scene = Scene()
     scene.post(b"{}")
-    scene.jobs[0].error = UnshowableError()
+    scene.jobs[0].error = kind()
     scene.jobs[0].on_result()
     assert scene.answer[0] == 500
     scene = Scene()
     stream = scene.stream()
     stream.put(b"a")
-    stream.end(UnshowableError())
+    stream.end(kind())
     assert scene.responder.calls == ["head", "chunks", "abort"]

@@ -277,7 +277,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import fastapi, fastserve, starlette.requests
 from fastapi import Request
 if TYPE_CHECKING:
-    from elsewhere import Hidden, LaterRequest
+    from elsewhere import GenerateRequest, Hidden
     from elsewhere import Request as Hid
 
 def passing(function):
@@ -320,11 +320,11 @@ class Model:
     def only_static(request: Request): ...
 
     def inputs(self, request: Hidden): ...
+    def inputs_so_called(self, inputs: GenerateRequest): ...
     def inputs_star(self, *inputs): ...
     @passing
     def passed(self, request: Request): ...
     def later(self, inputs, request: Hidden): ...
-    def later_only(self, request: LaterRequest): ...
     def later_dotted(self, request: elsewhere.Request): ...
     def optional(self, inputs, request: Optional[Request]): ...
     def annotated(self, inputs, request: Annotated[Request, 1]): ...
@@ -381,7 +381,7 @@ def test_so_are_those_of_an_only_argument(written: Any, name: str) -> None:
     assert (read.takes, read.request_type) == (Takes.REQUEST, starlette.requests.Request)
 
 
-@pytest.mark.parametrize("name", ["inputs", "inputs_star"])
+@pytest.mark.parametrize("name", ["inputs", "inputs_so_called", "inputs_star"])
 def test_an_only_argument_of_a_class_that_cannot_be_looked_up_gets_the_inputs(written: Any, name: str) -> None:
     assert written_method(written, name).takes is Takes.INPUTS
 
@@ -393,7 +393,6 @@ SECOND = "must have request as second argument (type annotated)"
     ("name", "words"),
     [
         ("later", [SECOND, "'Hidden' cannot be resolved: import it outside TYPE_CHECKING"]),
-        ("later_only", ["'LaterRequest' cannot be resolved: import it outside TYPE_CHECKING"]),
         ("later_dotted", ["'elsewhere.Request' cannot be resolved: import it outside TYPE_CHECKING"]),
         ("optional", [SECOND]),
         ("annotated", [SECOND]),

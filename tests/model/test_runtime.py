@@ -1406,6 +1406,24 @@ def test_a_coroutine_that_a_plain_load_returns_is_awaited(serve: Callable[..., A
     serve(Loaded, scenario)
 
 
+@pytest.mark.parametrize(
+    "load, words",
+    [
+        ("@property\n    def load(self): raise KeyError('lost')", "KeyError: 'lost'"),
+        ("def load(self, more): ...", "TypeError: .*missing 1 required positional argument: 'more'"),
+        ("async def load(self, more): ...", "TypeError: .*missing 1 required positional argument: 'more'"),
+    ],
+    ids=["property", "sync", "async"],
+)
+def test_a_load_that_cannot_be_called_has_failed_like_any_other(
+    serve: Callable[..., Any], load: str, words: str
+) -> None:
+    names: dict[str, Any] = {}
+    exec(f"class Model:\n    {load}\n    def predict(self, x): pass", names)
+    with pytest.raises(LoadError, match=words):
+        serve(names["Model"], ask_once)
+
+
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_a_load_that_is_a_generator_is_refused(kind: str) -> None:
     names: dict[str, Any] = {}

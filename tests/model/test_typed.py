@@ -18,7 +18,8 @@ from pydantic_core import PydanticCustomError
 
 from fastserve.errors import ModelDefinitionError, RequestError
 from fastserve.model.contract import read_contract
-from fastserve.model.typed import InputType, read_input, read_inputs
+from fastserve.model.schemas import read_types
+from fastserve.model.typed import PREDICT, InputType, read_input, read_inputs
 
 
 class Item(pydantic.BaseModel):
@@ -307,6 +308,30 @@ def test_a_typed_dict_keeps_what_it_says_of_itself() -> None:
 )  # fmt: skip
 def test_nothing_else_is_checked(annotation: Any) -> None:
     assert read_input(annotation) is None
+
+
+class Touchy(type):
+    def __getattr__(cls, name: str) -> Any:
+        raise RuntimeError(f"no {name} here")
+
+    def __repr__(cls) -> str:
+        raise RuntimeError
+
+
+class Untouchable(metaclass=Touchy): ...
+
+
+@pytest.mark.parametrize("is_inner", [False, True])
+def test_an_annotation_that_may_not_be_asked_is_nothing_to_check(is_inner: bool) -> None:
+    annotation = list[Untouchable] if is_inner else Untouchable
+
+    class Model:
+        def predict(self, model_input=Untouchable): ...  # type: ignore[no-untyped-def]
+
+    Model.predict.__annotations__.update(model_input=annotation, **{"return": annotation})
+    contract = read_contract(Model())
+    assert read_inputs(contract) == {}
+    assert read_types(contract, {})[PREDICT].output is None
 
 
 @pytest.mark.parametrize("annotation", [list[Item], Point, Box, Old, OldItem | None])

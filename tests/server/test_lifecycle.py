@@ -280,6 +280,38 @@ class Model:
     assert "a task of the model raised SystemExit" in server.log
 
 
+# fork, in a worker thread as torch's DataLoader does it, with a child that the model then ends.
+FORKING = """
+import multiprocessing, time
+class Model:
+    def predict(self, x):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+        child.terminate()
+        child.join(20)
+        return child.exitcode
+"""
+
+
+def test_a_signal_to_a_process_that_the_model_forks_is_that_process_s_own(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, FORKING)) as server:
+        assert server.predict(None) == -signal.SIGTERM
+        assert server.predict(None) == -signal.SIGTERM
+        assert "draining" not in server.read_log()
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize(
+    "mischief", ["asyncio.get_running_loop().stop()", "[task.cancel() for task in asyncio.all_tasks()]"]
+)
+def test_a_model_that_stops_the_loop_does_not_end_the_server(mischief: str, tmp_path: Path) -> None:
+    source = f"import asyncio\nclass Model:\n    async def predict(self, x):\n        {mischief}\n        return x\n"
+    with serving(write_model(tmp_path, source)) as server:
+        assert [server.predict(1), server.predict(2)] == [1, 2]
+        assert "the server goes on" in server.read_log()
+        assert server.stop() == 0
+
+
 def test_the_port_is_told_whatever_the_log_level(tmp_path: Path) -> None:
     directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return x\n")
     with serving(directory, "--log-level", "error", wait_ready=False) as server:
