@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from types import AsyncGeneratorType, GeneratorType
+from types import AsyncGeneratorType, GeneratorType, SimpleNamespace
 from typing import Any, cast
 
 import fastapi
@@ -464,6 +464,9 @@ class FakeTask:
 
     def cancel(self) -> None:
         self.is_cancelled = True
+
+    def get_coro(self) -> Any:
+        return SimpleNamespace(cr_running=True)  # it has begun
 
 
 @pytest.mark.parametrize(
