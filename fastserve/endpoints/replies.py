@@ -19,6 +19,9 @@ from fastserve.model.streams import Stream
 # The head of a stream goes out with its first chunk; after this long without one, alone: a generator that fails at
 # once is then still a real 500, and a slow one does not look like a dead server.
 HEAD_DELAY_S: Final = 0.1
+# A client that takes whatever it is sent, and a generator that has run far ahead of it, let others have a turn of the
+# loop after this long. (After each write: half the chunks a second.)
+TURN_S: Final = 0.005
 
 _NO_CONTENT: Final = frozenset({204, 304})  # statuses that have none (RFC 9110 sections 15.3.5 and 15.4.5)
 
@@ -39,8 +42,10 @@ class StreamReply:
         "_head_timer",
         "_is_over",
         "_left",
+        "_loop",
         "_may_pause",
         "_request",
+        "_will_go_on",
     )
 
     def __init__(
@@ -61,10 +66,12 @@ class StreamReply:
         self._may_pause = may_pause
         self._has_head = False
         self._is_over = False
+        self._will_go_on = False  # in the loop's next turn
+        self._loop = loop
         self._head_timer = loop.call_later(HEAD_DELAY_S, self._send_head)
 
     def on_chunks(self, stream: Stream) -> None:
-        """Send what there is; end the response if the stream has ended."""
+        """Send what there is, in one turn of the loop what is taken at once; end the response if the stream has."""
         if self._is_over:
             if not stream.is_cancelled:
                 stream.cancel()  # nothing more is sent: the producer must not wait for room
@@ -76,12 +83,23 @@ class StreamReply:
         connection = request.connection
         if not stream.is_empty and not self._has_head:
             self._send_head()
+        if self._will_go_on:
+            return
+        ends = self._loop.time() + TURN_S
         while not stream.is_empty and connection.can_write(request):
+            if self._loop.time() > ends:
+                self._will_go_on = True
+                self._loop.call_soon(self._go_on, stream)
+                return
             if not self._send_chunks(stream.take()):
                 stream.cancel()
                 return
         if stream.is_done and stream.is_empty:
             self._end(stream.error)
+
+    def _go_on(self, stream: Stream) -> None:
+        self._will_go_on = False
+        self.on_chunks(stream)
 
     def _send_head(self) -> None:
         self._head_timer.cancel()

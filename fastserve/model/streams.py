@@ -19,8 +19,9 @@ FREE_BYTES: Final = 64 * 1024
 # A generator that never lets go of the GIL waits this long for its first chunk to be sent: 0.1 ms as a rule. Without
 # it the chunk waits for the switch interval or longer.
 FIRST_CHUNK_S: Final = 0.001
-# Most that is taken for one write; the next follows when the peer has read it.
+# Most that is taken for one write; the next follows when the peer has read it. So many chunks are framed in 6 ms.
 TAKE_BYTES: Final = 1024 * 1024
+TAKE_CHUNKS: Final = 16 * 1024
 # An async generator that never waits holds the loop; it lets others have a turn after this long.
 TURN_S: Final = 0.001
 
@@ -193,11 +194,11 @@ class Stream:
         return not self._chunks
 
     def take(self) -> list[bytes]:
-        """The chunks that are there, up to about TAKE_BYTES; they are the reader's now."""
+        """The chunks that are there, up to about TAKE_BYTES or TAKE_CHUNKS; they are the reader's now."""
         chunks = self._chunks
         taken: list[bytes] = []
         size = 0
-        while chunks and size < TAKE_BYTES:
+        while chunks and size < TAKE_BYTES and len(taken) < TAKE_CHUNKS:
             chunk = chunks.popleft()
             size += len(chunk)
             taken.append(chunk)

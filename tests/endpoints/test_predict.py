@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any, cast
 
 import orjson
@@ -11,12 +12,13 @@ import pytest
 from fastserve.config import Config
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.prediction import Prediction
+from fastserve.endpoints.replies import TURN_S
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request
 from fastserve.model.contract import Kind, Method, Takes
 from fastserve.model.runtime import Entry, Runtime
-from fastserve.model.streams import Stream, StreamBudget
+from fastserve.model.streams import TAKE_CHUNKS, Stream, StreamBudget
 from fastserve.model.typed import InputType
 from tests.support.responder import RecordingResponder
 
@@ -30,10 +32,19 @@ class FakeTimer:
 
 
 class FakeLoop:
-    """`call_later` whose timers fire by hand."""
+    """`call_later` whose timers fire by hand, `call_soon` too. step: what each look at the clock moves it by."""
 
     def __init__(self) -> None:
         self.timers: list[tuple[FakeTimer, Any]] = []
+        self.now = 0.0
+        self.step = 0.0
+
+    def time(self) -> float:
+        self.now += self.step
+        return self.now
+
+    def call_soon(self, callback: Any, *arguments: Any) -> None:
+        self.timers.append((FakeTimer(), functools.partial(callback, *arguments)))
 
     def call_later(self, delay_s: float, callback: Any) -> FakeTimer:
         timer = FakeTimer()
@@ -41,10 +52,10 @@ class FakeLoop:
         return timer
 
     def fire(self) -> None:
-        for timer, callback in self.timers:
+        timers, self.timers = self.timers, []
+        for timer, callback in timers:
             if not timer.is_cancelled:
                 callback()
-        self.timers.clear()
 
 
 class Scene:
@@ -296,6 +307,24 @@ def test_chunks_wait_while_the_client_does_not_read() -> None:
     scene.jobs[0].on_writable()
     assert scene.responder.calls == ["head", "chunks", "end"]
     assert scene.responder.content == b"a" * 60 + b"b" * 60_000
+
+
+def test_a_stream_that_is_far_ahead_of_its_client_is_sent_over_several_turns_of_the_loop() -> None:
+    scene = Scene()
+    stream = scene.stream()
+    scene.responder.is_writable = False
+    chunks = [b"%d " % number for number in range(3 * TAKE_CHUNKS)]
+    for chunk in chunks:
+        stream.put(chunk)
+    stream.end()
+    scene.responder.is_writable = True
+    scene.loop.step = 0.6 * TURN_S  # so that there is time for one write
+    for sent in (["head", "chunks"], ["head", "chunks", "chunks"]):
+        scene.jobs[0].on_writable()  # the second time it does not make it go faster
+        assert scene.responder.calls == sent
+        scene.loop.fire()
+    assert scene.responder.calls == ["head", "chunks", "chunks", "chunks", "end"]
+    assert scene.responder.content == b"".join(chunks)
 
 
 def test_a_stream_whose_client_has_gone_sends_nothing_and_logs_what_its_end_raised(

@@ -19,6 +19,7 @@ from fastserve.model import streams
 from fastserve.model.streams import (
     FREE_BYTES,
     TAKE_BYTES,
+    TAKE_CHUNKS,
     Stream,
     StreamBudget,
     gather,
@@ -179,6 +180,9 @@ def test_no_more_is_taken_at_once_than_a_write_should_have() -> None:
     assert stream.take() == [half, half]
     assert stream.take() == [half, b"y"]
     assert stream.take() == []
+    for _ in range(TAKE_CHUNKS + 1):
+        stream.put(b"z")
+    assert [len(stream.take()), len(stream.take())] == [TAKE_CHUNKS, 1]
 
 
 def test_a_stream_has_room_up_to_its_bound_and_again_when_its_reader_took() -> None:
