@@ -105,6 +105,9 @@ class AsgiReply:
     async def _send_content(self, head: UserHead, content: bytes, has_more: bool) -> None:
         if self._stream is None and not has_more:
             kind, fields = head.response.kind, head.response.fields
+            # A file may have become shorter since its length was asked for; a body that is held does not change.
+            if head.length not in (None, len(content)) and kind[0] != 304 and not hasattr(self._app, "body"):
+                raise ResultError(f"{len(content)} bytes of content, and a Content-Length of {head.length}")
             request = self._prediction.request
             request.connection.send_response(request, Response(kind, bytes(content), fields))
             self._complete()

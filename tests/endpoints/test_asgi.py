@@ -128,6 +128,14 @@ def test_one_message_is_a_whole_response() -> None:
         assert (scene.responder.response.kind, scene.responder.content) == ((200, b"a/b"), b"abc")
 
 
+@pytest.mark.parametrize("length, status", [(b"2", 200), (b"1", 500), (b"3", 500)])
+def test_one_message_must_be_as_long_as_it_says(length: bytes, status: int) -> None:
+    start = {**START, "headers": [(b"content-length", length)]}
+    scene = play(sending(start, body(b"ab")))
+    assert scene.responder.response is not None
+    assert scene.responder.response.kind[0] == status
+
+
 def test_a_message_without_a_body_is_an_empty_one() -> None:
     assert play(sending(START, {"type": "http.response.body"})).responder.content == b""
 
