@@ -60,6 +60,9 @@ class FakeLoop:
     def call_soon(self, callback: Any, *arguments: Any) -> None:
         callback(*arguments)
 
+    def time(self) -> float:
+        return 0.0
+
 
 class Scene:
     """One endpoint, and the hall that opens streams for its predictions."""

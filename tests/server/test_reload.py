@@ -66,7 +66,9 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         with contextlib.closing(self._connection):
-            while not self._is_over.is_set():
+            is_over = False
+            while not is_over:
+                is_over = self._is_over.is_set()  # looked at before: one more is asked after `stop`
                 self._connection.request(*self._question)
                 response = self._connection.getresponse()
                 self.answers.append((response.status, response.read()))
