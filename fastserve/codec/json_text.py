@@ -7,7 +7,6 @@ Numpy, torch and pydantic values are encoded if the model has imported these; no
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import sys
 from typing import Any, Final
@@ -42,8 +41,9 @@ def _default(value: Any) -> Any:
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
-# Nearly every result, in one C call without a Python frame. Raises TypeError.
-encode_plain: Final = functools.partial(orjson.dumps, default=_default, option=_FAST)
+def encode_plain(value: Any) -> bytes:
+    """Nearly every result. Raises TypeError. (A frame costs less than a partial with keywords: 0.27 us, not 0.59.)"""
+    return orjson.dumps(value, _default, _FAST)
 
 
 def decode_json(content: bytes) -> Any:
