@@ -86,11 +86,17 @@ class Head:
         self.is_http10 = is_http10
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
-        self.request_id = _name_in(fields, b"x-request-id") or _name_in(fields, b"x-baseten-request-id")
-        self.chain_request_id = _name_in(fields, b"x-baseten-chain-request-id")
-        self.is_named = is_named or self.request_id is not None or self.chain_request_id is not None
-        self.is_plain = keep_alive and not is_http10 and method != b"HEAD" and not self.is_named
+        self.request_id = self.chain_request_id = None
+        if not _NAMES.isdisjoint(fields):
+            self.request_id = _name_in(fields, b"x-request-id") or _name_in(fields, b"x-baseten-request-id")
+            self.chain_request_id = _name_in(fields, b"x-baseten-chain-request-id")
+            is_named = is_named or self.request_id is not None or self.chain_request_id is not None
+        self.is_named = is_named
+        self.is_plain = keep_alive and not is_http10 and not is_named and method != b"HEAD"
         self.route: Route | None = None
+
+
+_NAMES: Final = frozenset({b"x-request-id", b"x-baseten-request-id", b"x-baseten-chain-request-id"})
 
 
 def _name_in(fields: dict[bytes, bytes], field: bytes) -> bytes | None:

@@ -7,6 +7,7 @@ router.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Final
 
 from fastserve.codec.json_text import (
@@ -72,10 +73,9 @@ class MethodEndpoint:
         """The route of requests with this head; its Content-Type is looked at here, once."""
         if not self._lifecycle.is_loaded:
             return self._early_route
-        content_type = head.fields.get(b"content-type", JSON)
-        if content_type.partition(b";")[0].strip().lower() == OCTET_STREAM:
+        is_binary, refused = read_content_type(head.fields.get(b"content-type", JSON))
+        if is_binary:
             return self._binary_route
-        refused = check_charset(content_type)
         if refused is None or isinstance(self._entry.input_type, Unread):
             return self._route
         response = refusal(refused)
@@ -101,7 +101,11 @@ class MethodEndpoint:
         except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
             self._refuse(request, error)
             return
-        self._run(request, Prediction(self, request, payload))
+        request.work = prediction = Prediction(self, request, payload)  # `_run`, written out: a frame less
+        if entry.takes_request:
+            prediction.let_ask()
+        request.content = b""
+        self._submit(prediction)
 
     def answer_binary(self, request: Request) -> None:
         """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is."""
@@ -153,13 +157,20 @@ class MethodEndpoint:
         )
 
 
-def check_charset(content_type: bytes) -> RequestError | None:
-    """A 415 for what cannot be JSON in UTF-8; anything but binary is parsed as JSON, as by Truss."""
-    for parameter in content_type.lower().split(b";")[1:]:
+@functools.lru_cache(maxsize=64)  # clients repeat the few there are
+def read_content_type(content_type: bytes) -> tuple[bool, RequestError | None]:
+    """(whether it is octet-stream, the 415 for what cannot be JSON in UTF-8).
+
+    Anything but binary is parsed as JSON, as by Truss.
+    """
+    media_type, *parameters = content_type.lower().split(b";")
+    if media_type.strip() == OCTET_STREAM:
+        return True, None
+    for parameter in parameters:
         name, _, charset = parameter.strip().partition(b"=")
         if name == b"charset" and charset.strip(b'"') not in (b"utf-8", b"utf8", b"us-ascii"):
-            return RequestError(415, "JSON content must be in UTF-8 (RFC 8259 section 8.1)", _ACCEPT_JSON)
-    return None
+            return False, RequestError(415, "JSON content must be in UTF-8 (RFC 8259 section 8.1)", _ACCEPT_JSON)
+    return False, None
 
 
 _ACCEPT_JSON: Final = (("Accept", "application/json"),)
