@@ -156,7 +156,9 @@ class Step:
 
     def _check_handed_on(self, value: Any) -> None:
         """A generator's output cannot be post-processed, it would have to be gathered first; nor can a response."""
-        if self._is_predict and (type(value) in _GENERATORS or is_response(value)):
+        if type(value) is dict or not self._is_predict:  # a dict, nearly always
+            return
+        if type(value) in _GENERATORS or is_response(value):
             what = "a generator" if type(value) in _GENERATORS else "a response"
             raise ModelDefinitionError(f"`predict` returned {what} and the model has a `postprocess`; leave one out")
 
