@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's own class
         self._transport = transport
         self._flow = Flow(transport)
-        self._listener.connections.add(self)
+        self._listener.enter(self, transport)
         if self._listener.is_draining:
             self.close_if_idle()
 
