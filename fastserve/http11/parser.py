@@ -50,11 +50,15 @@ class _ListSink:
 
 
 class RequestLine(NamedTuple):
-    """method and target as they came; path: percent-decoded, without the query; is_http10: the version."""
+    """method and target as they came; path: percent-decoded, without the query; is_http10: the version.
+
+    authority: that of a target in absolute-form, which stands for Host (RFC 9112 section 3.2.2); else None.
+    """
 
     method: bytes
     target: bytes
     path: bytes
+    authority: bytes | None
     is_http10: bool
 
 
@@ -77,6 +81,8 @@ def parse_head(section: bytes, config: Config) -> Head:
         fields = _join_repeated(list_fields(section))
     is_http10 = line.is_http10
     _check_host(fields.get(b"host"), is_http10)
+    if line.authority is not None:
+        fields[b"host"] = line.authority
     return Head(
         section,
         line.method,
@@ -124,7 +130,7 @@ def parse_request_line(line: bytes, max_bytes: int) -> RequestLine:
     method, target, version = match.groups()
     if version != b"1.1" and version != b"1.0":
         raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    return RequestLine(method, target, _parse_target(method, target), version == b"1.0")
+    return RequestLine(method, target, *_parse_target(method, target), version == b"1.0")
 
 
 SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
@@ -142,28 +148,32 @@ def _join_repeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
-def _parse_target(method: bytes, target: bytes) -> bytes:
-    """The path to route by (RFC 9112 section 3.2): without query, percent-decoded once, never normalised."""
+def _parse_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """The path to route by (RFC 9112 section 3.2), and the authority of an absolute-form.
+
+    The path is without query, percent-decoded once, never normalised.
+    """
     if method == b"CONNECT":
         raise RequestError(501, "CONNECT is not implemented")
     if target == b"*":
         if method != b"OPTIONS":
             raise RequestError(400, "the request target * goes with OPTIONS alone")
-        return target
+        return target, None
     if b"#" in target:
         raise RequestError(400, "the request target holds a fragment")
-    path = target.partition(b"?")[0]
+    path, authority = target.partition(b"?")[0], None
     if path[:1] != b"/":
         scheme, _, rest = path.partition(b"://")
         authority, slash, path = rest.partition(b"/")
-        if scheme.lower() not in (b"http", b"https") or not authority or HOST.fullmatch(authority) is None:
+        is_http = scheme.lower() in (b"http", b"https")
+        if not is_http or authority[:1] in (b"", b":") or HOST.fullmatch(authority) is None:
             raise RequestError(400, "the request target is neither a path nor an http URI")
         path = slash + path or b"/"
     if b"%" in path:
         if BAD_ESCAPE.search(path) is not None:
             raise RequestError(400, "the request target holds a bad percent escape")
         path = unquote_to_bytes(path)
-    return path
+    return path, authority
 
 
 @functools.lru_cache(maxsize=256)
