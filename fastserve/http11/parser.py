@@ -198,9 +198,7 @@ def _parse_framing(fields: dict[bytes, bytes], is_http10: bool, config: Config) 
         if is_http10:
             raise RequestError(400, "Transfer-Encoding in an HTTP/1.0 request")
         if coding.lower() != b"chunked":
-            codings = [c.strip(b" \t") for c in coding.lower().split(b",")]
-            is_unknown = codings[-1] == b"chunked" and all(codings) and codings.count(b"chunked") == 1
-            raise RequestError(501 if is_unknown else 400, "the only Transfer-Encoding taken is chunked")
+            raise RequestError(501 if _is_foreign(coding) else 400, "the only Transfer-Encoding taken is chunked")
         return CHUNKED
     if length is None:
         return 0
@@ -209,6 +207,17 @@ def _parse_framing(fields: dict[bytes, bytes], is_http10: bool, config: Config) 
     if int(length) > config.max_content_bytes:
         raise RequestError(413, f"content over {config.max_content_bytes} bytes")
     return int(length)
+
+
+def _is_foreign(coding: bytes) -> bool:
+    """Whether this could be a coding that we do not know before chunked, rather than nonsense or trickery.
+
+    `identity` has been none since RFC 7230.
+    """
+    *others, last = (name.strip(b" \t") for name in coding.lower().split(b","))
+    return last == b"chunked" and all(
+        re.fullmatch(TOKEN, name) is not None and name not in (b"chunked", b"identity") for name in others
+    )
 
 
 def _parse_connection(fields: dict[bytes, bytes], is_http10: bool) -> bool:
