@@ -123,7 +123,7 @@ def _feed(parser: httptools.HttpRequestParser, section: bytes) -> None:
 def parse_request_line(line: bytes, max_bytes: int) -> RequestLine:
     """Parse a request line, without its CRLF (RFC 9112 section 3). Raises RequestError 400, 414, 501 or 505."""
     if len(line) > max_bytes:
-        raise RequestError(414, f"request line over {max_bytes} bytes")
+        raise _long_line_error(line, max_bytes)
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
         raise RequestError(400, "malformed request line")
@@ -131,6 +131,13 @@ def parse_request_line(line: bytes, max_bytes: int) -> RequestLine:
     if version != b"1.1" and version != b"1.0":
         raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
     return RequestLine(method, target, *_parse_target(method, target), version == b"1.0")
+
+
+def _long_line_error(start: bytes, max_bytes: int) -> RequestError:
+    """414 for what is a request line as far as it may go; only that far, so that later bytes make no difference."""
+    if LINE_PREFIX.fullmatch(start[: max_bytes + 1]) is None:
+        return RequestError(400, "malformed request line")
+    return RequestError(414, f"request line over {max_bytes} bytes")
 
 
 SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
@@ -266,8 +273,8 @@ class EarlyRefusal:
         if b"\r\n" in section[: config.max_request_line_bytes + 2]:
             parse_request_line(section[: section.index(b"\r\n")], config.max_request_line_bytes)
             self._has_line = True
+        elif len(section) > config.max_request_line_bytes + 1:
+            raise _long_line_error(section, config.max_request_line_bytes)
         elif LINE_PREFIX.fullmatch(section) is None:
             raise RequestError(400, "malformed request line")
-        elif len(section) > config.max_request_line_bytes + 1:
-            raise RequestError(414, f"request line over {config.max_request_line_bytes} bytes")
         return self._has_line
