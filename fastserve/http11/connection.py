@@ -380,8 +380,9 @@ class Connection(asyncio.Protocol):
         """Content goes on: refuse what need not be read, let a receiver of its own take what is large."""
         head = self._reader.head
         assert head.route is not None
-        if head.route.is_refusal and content.received > READ_OFF_BYTES:
-            self._refuse_content(head)
+        if head.route.is_refusal:
+            if content.received > READ_OFF_BYTES:
+                self._refuse_content(head)
         elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES and not self._reader.unread:
             self._content = LargeReceiver(self, content, self._on_large_content)
             self._set_protocol(self._content)
