@@ -48,9 +48,9 @@ def _compare(answer: Answer, want: Wanted, case: Case) -> Iterator[str]:
     yield from _check_fields(answer, case)
     if not answer.is_complete:
         yield "an incomplete answer"
-    for name, value in want.fields:
-        if answer.fields.get(name, "") != value:
-            yield f"{name}: {answer.fields.get(name)!r} instead of {value!r}"
+    for name, field in want.fields:
+        if answer.fields.get(name, "") != field:
+            yield f"{name}: {answer.fields.get(name)!r} instead of {field!r}"
     if want.content is not None and answer.content != want.content:
         yield f"{answer.content!r} instead of {want.content!r}"
     if want.is_head and answer.content:

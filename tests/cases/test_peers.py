@@ -1,4 +1,4 @@
-"""Every case on a fake transport: as it is, at every cut, byte by byte and in random pieces, always answered alike."""
+"""Every case on a fake transport: whole, at every cut, byte by byte and at random, always answered alike."""
 
 from __future__ import annotations
 
