@@ -10,11 +10,13 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.cases.case import Case
 from tests.cases.judge import judge
+from tests.cases.load import all_cases
 from tests.support.process import serving
 
 MODEL = Path(__file__).parent.parent / "models" / "echo"
@@ -75,27 +77,36 @@ class Witness:
 
 
 class Place(NamedTuple):
-    """A server of ours for cases, and one more with short deadlines for those that wait for one."""
+    """Our server, the witness on it, and what came back to the cases that wait for a deadline."""
 
     address: tuple[str, int]
     witness: Witness
-    address_of_short: tuple[str, int]
+    waited: dict[str, Received]
 
 
 @contextlib.contextmanager
 def place() -> Iterator[Place]:
-    """Start both servers; end them afterwards."""
-    with serving(MODEL) as server, serving(MODEL, *SHORT_DEADLINES) as short:
+    """Start the server, and until the waiting is over another one with short deadlines; end them afterwards."""
+    with serving(MODEL) as server:
         witness = Witness(("127.0.0.1", server.port))
         try:
-            yield Place(("127.0.0.1", server.port), witness, ("127.0.0.1", short.port))
+            yield Place(("127.0.0.1", server.port), witness, _wait_for_deadlines())
         finally:
             witness.close()
 
 
+def _wait_for_deadlines() -> dict[str, Received]:
+    """All cases that wait for one, at once: by name, what came back."""
+    waiting = [case for case in all_cases() if case.waits]
+    with serving(MODEL, *SHORT_DEADLINES) as short, ThreadPoolExecutor(len(waiting)) as threads:
+        address = ("127.0.0.1", short.port)
+        received = threads.map(lambda case: exchange(case, address), waiting)
+        return {case.name: answers for case, answers in zip(waiting, received, strict=True)}
+
+
 def run(case: Case, where: Place) -> tuple[Received, list[str]]:
     """What came back to the case, and what is wrong with it; [] if nothing is."""
-    received = exchange(case, where.address_of_short if case.waits else where.address)
+    received = where.waited[case.name] if case.waits else exchange(case, where.address)
     problems = judge(case, received.raw, is_closed=received.is_closed)
     seen = where.witness.ask()
     if seen != case.seen and not case.waits:

@@ -91,7 +91,8 @@ CASES = {
         refused("chunked in HTTP/1.0", "RFC 9112 6.1",
                 b"POST /predict HTTP/1.0\r\nTransfer-Encoding: chunked" + HELLO, 400),
         refused("chunked in HTTP/1.0 with keep-alive", "smuggling TE.0, RFC 9112 6.1",
-                b"POST /predict HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked" + HELLO + SMUGGLED, 400),
+                b"POST /predict HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked" + HELLO
+                + SMUGGLED, 400),
         refused("identity in HTTP/1.0", "RFC 9112 6.1",
                 b"POST /predict HTTP/1.0\r\nTransfer-Encoding: identity\r\n\r\n", 400),
         refused("chunked in HTTP/1.0 GET", "smuggling TE.0, RFC 9112 6.1",

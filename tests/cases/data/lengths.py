@@ -18,7 +18,8 @@ CASES = {
         refused(
             "TE.CL: coding first",
             "smuggling TE.CL, RFC 9112 6.3",
-            POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n1c\r\n" + SMUGGLED[:28] + b"\r\n0\r\n\r\n",
+            POST + b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n1c\r\n" + SMUGGLED[:28]
+            + b"\r\n0\r\n\r\n",
             400,
         ),
         refused(

@@ -66,7 +66,8 @@ CASES = {
         closed("two requests behind close", "RFC 9112 9.6", CLOSING + SMUGGLED * 2, b"hello"),
         closed("close as the second", "RFC 9112 9.6", FIRST + CLOSING + SMUGGLED, b"first", b"hello"),
         closed("close with chunks", "RFC 9112 9.6",
-               POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" + LAST + SMUGGLED, b"hello"),
+               POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n" + LAST + SMUGGLED,
+               b"hello"),
         closed("close on GET with a request for content", "RFC 9112 9.6",
                GET + b"Connection: close\r\n\r\n" + SMUGGLED, 200),
         closed("close and 404", "RFC 9112 9.6",
@@ -143,7 +144,8 @@ CASES = {
         taken("five pipelined", "RFC 9112 9.3.2", FIRST * 5, *[b"first"] * 5),
         taken("forty pipelined", "RFC 9112 9.3.2", FIRST * 40, *[b"first"] * 40),
         taken("every kind pipelined", "RFC 9112 9.3.2",
-              FIRST + GET + b"\r\n" + CHUNKED + b"1\r\na\r\n" + LAST + b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi" + FIRST,
+              FIRST + GET + b"\r\n" + CHUNKED + b"1\r\na\r\n" + LAST
+              + b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi" + FIRST,
               b"first", 200, b"a", 404, b"first"),
     ],
     "2.10": [
@@ -163,13 +165,16 @@ CASES = {
         taken("Connection: Upgrade without Upgrade", "RFC 9110 7.8",
               POST + b"Connection: Upgrade\r\nContent-Length: 5\r\n\r\nhello", b"hello"),
         taken("WebSocket where there is none", "RFC 9110 7.8",
-              GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + FIRST,
+              GET
+              + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+              b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + FIRST,
               200, b"first"),
         taken("TLS", "RFC 9110 7.8", GET + b"Connection: Upgrade\r\nUpgrade: TLS/1.0, HTTP/1.1\r\n\r\n", 200),
         taken("h2c that is not for us, of an unknown version", "RFC 9110 7.8",
               GET + b"Connection: upgrade\r\nUpgrade: foo/9\r\n\r\n", 200),
         closed("h2c with close", "RFC 9110 7.8",
-               POST + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello" + SMUGGLED, b"hello"),
+               POST + b"Connection: Upgrade, close\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello" + SMUGGLED,
+               b"hello"),
         closed("h2c in HTTP/1.0", "RFC 9110 7.8", OLD + H2C + b"\r\nhello", b"hello"),
         refused("h2c with both framings", "smuggling CL.TE, RFC 9112 6.3",
                 POST + H2C + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n" + LAST, 400),
@@ -180,7 +185,8 @@ CASES = {
         taken("a field of one is not that of the next", "RFC 9112 9.3", POST + b"X-Tag: one\r\n\r\n" + POST + b"\r\n",
               seen(b"", tag="one"), seen(b"", tag="")),
         taken("equal header sections, other content", "RFC 9112 9.3",
-              (POST + b"X-Tag: t\r\nContent-Length: 2\r\n\r\nab") + (POST + b"X-Tag: t\r\nContent-Length: 2\r\n\r\ncd"),
+              (POST + b"X-Tag: t\r\nContent-Length: 2\r\n\r\nab") + (POST
+              + b"X-Tag: t\r\nContent-Length: 2\r\n\r\ncd"),
               seen(b"ab", tag="t"), seen(b"cd", tag="t")),
         taken("the request id of one is not that of the next", "RFC 9112 9.3",
               GET + b"X-Request-ID: mine\r\n\r\n" + GET + b"\r\n",
