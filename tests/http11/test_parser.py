@@ -6,7 +6,7 @@ import pytest
 
 from fastserve.config import Config
 from fastserve.errors import RequestError
-from fastserve.http11.parser import EarlyRefusal, list_fields, parse_head
+from fastserve.http11.parser import EarlyRefusal, _parse_framing, list_fields, parse_head
 from fastserve.messages import Head
 from tests.support.fakes import Peer
 
@@ -98,3 +98,9 @@ def test_what_may_still_become_a_request_is_waited_for() -> None:
     section = b"OPTIONS /some/where?x=y HTTP/1.1\r\nHost: x\r\nAccept: */*\r\n\r\n"
     for end in range(1, len(section)):
         early.check(section[:end], Config())
+
+
+def test_both_framings_are_refused_here_too_and_not_by_llhttp_alone() -> None:
+    with pytest.raises(RequestError) as caught:
+        _parse_framing({b"content-length": b"1", b"transfer-encoding": b"chunked"}, False, Config())
+    assert caught.value.status == 400
