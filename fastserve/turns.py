@@ -15,27 +15,33 @@ from typing import Final
 # Five requests' worth: long enough that the turns themselves (20 us) cost little, short beside the 4 ms for which
 # Linux lets another process have the core.
 TURN_S: Final = 0.001
-# Coroutines that are woken begin only after the turn was given out, each with at least one step.
+# What those in turn do later in the same round is not seen in advance: coroutines begin only after all have been woken,
+# and what streams yield is written after that. So no more than these go on in one round, and half as many as in the
+# round before if that took longer than LONG_S.
 MOST_IN_TURN: Final = 16
+LONG_S: Final = 2 * TURN_S
 
 
 class Turns:
     """A queue of those who are to go on in a later turn of the loop, first come, first served."""
 
-    __slots__ = ("_context", "_ends", "_is_giving", "_loop", "_waiting")
+    __slots__ = ("_began", "_context", "_ends", "_is_giving", "_loop", "_share", "_waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._context = contextvars.copy_context()  # that of no request
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_giving = False
-        self._ends = 0.0  # of the present turn
+        self._began = 0.0  # this round of the loop, as far as it is known
+        self._ends = 0.0  # the present turn
+        self._share = MOST_IN_TURN  # so many may go on in one round
 
     def put(self, go_on: Callable[[], None]) -> None:
         """Have `go_on` called in a later turn of the loop, in a fresh context. It may raise nothing."""
         self._waiting.append(go_on)
         if not self._is_giving:
             self._is_giving = True
+            self._began = self._loop.time()
             self._loop.call_soon(self._give_turn)
 
     async def give(self) -> None:
@@ -47,8 +53,12 @@ class Turns:
         await turn
 
     def _give_turn(self) -> None:
-        self._ends = self._loop.time() + TURN_S
-        for _ in range(min(len(self._waiting), MOST_IN_TURN)):
+        now = self._loop.time()
+        is_long = now > self._began + LONG_S
+        self._share = max(1, self._share // 2) if is_long else min(MOST_IN_TURN, self._share + 1)
+        self._began = now
+        self._ends = now + TURN_S
+        for _ in range(min(len(self._waiting), self._share)):
             self._context.copy().run(self._waiting.popleft())
             if self._loop.time() > self._ends:
                 break

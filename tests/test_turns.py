@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from fastserve.turns import MOST_IN_TURN, TURN_S, Turns
+from fastserve.turns import LONG_S, MOST_IN_TURN, TURN_S, Turns
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -92,6 +92,24 @@ def test_coroutines_that_never_wait_share_the_time_of_one() -> None:
         await asyncio.gather(*(hold() for _ in range(people)))
         # The first steps are everybody's own; of the others there are no more in a round than may be woken together.
         assert rounds.count - before >= (steps - 1) * people / MOST_IN_TURN
+
+    run(main())
+
+
+def test_what_is_done_later_in_the_same_round_counts_too() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        turns, rounds = Turns(loop), Rounds()
+        steps, people = 10, MOST_IN_TURN
+
+        async def leave_work() -> None:
+            for _ in range(steps):
+                loop.call_soon(work, LONG_S)
+                await turns.give()
+
+        before = rounds.count
+        await asyncio.gather(*(leave_work() for _ in range(people)))
+        assert rounds.count - before > steps * people / 2
 
     run(main())
 
