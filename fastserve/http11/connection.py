@@ -42,7 +42,7 @@ LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 256 * KIB
 # Refused content up to this is read off and the connection kept; above it the answer comes at once and closes.
 READ_OFF_BYTES: Final = 256 * KIB
-# Pipelined requests answered in one turn of the loop; then other connections have theirs.
+# Pipelined requests that a connection is answered in one turn of the loop; then others have theirs.
 PIPELINE_BURST: Final = 16
 
 # Sent in the middle of a stream whose peer has sent EOF and may be gone: the first is answered with a reset then, the
@@ -325,7 +325,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._is_advancing = False
         self._flow.pause_reading()
-        self._listener.loop.call_soon(self._advance)
+        self._listener.turns.put(self._advance)
 
     def _can_parse(self) -> bool:
         """Whether the next message may be looked at: there is one, nothing runs, the peer reads its answers."""
