@@ -107,7 +107,7 @@ async def _ask_front_ends(inputs: Mapping[str, bytes], patience: float) -> dict[
     with contextlib.ExitStack() as made:
         asked = []
         for name in FRONT_ENDS:
-            origins = [Origin() for _ in range(LANES)]
+            origins = [made.enter_context(contextlib.closing(Origin())) for _ in range(LANES)]
             services = [(RECORDED[name], await origin.start()) for origin in origins]
             directory = Path(made.enter_context(tempfile.TemporaryDirectory()))
             ports = made.enter_context(front_end(name, directory, services))

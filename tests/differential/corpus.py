@@ -1,4 +1,4 @@
-"""What every recipient is given: about 500 inputs by name, valid, borderline and hostile, and seeded mutations of them.
+"""What every recipient is given: about 500 inputs by name, valid to hostile, and seeded mutations of them.
 
 Bytes alone; what a server should answer is not said here. `compare.py` sends each, followed by one more request, so
 that whoever ends a message elsewhere shows it. Tables of other tests can be added to `inputs` as they are.

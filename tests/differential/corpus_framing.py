@@ -241,7 +241,8 @@ _OTHERS: Final = {
         b"POST /p HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nabcde"
     ),
     "content / of upgrade chunked": (
-        b"POST /p HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\nTransfer-Encoding: chunked\r\n\r\n" + ABC
+        b"POST /p HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: foo\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + ABC
     ),
     "content / expected chunked": CHUNKED.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n") + ABC,
     "content / expected upper case": (
@@ -260,17 +261,21 @@ _OTHERS: Final = {
     "content / 1.0 keep-alive": b"POST /p HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nabcde",
     "content / 1.2 chunked": CHUNKED.replace(b"1.1", b"1.2") + ABC,
     "smuggled / cl.te": (
-        b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % 38 + _HIDDEN
+        b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" % 38
+        + _HIDDEN
     ),
     "smuggled / te.cl": (
         b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n21\r\n"
         + _HIDDEN
         + b"\r\n0\r\n\r\n"
     ),
-    "smuggled / te.te": CHUNKED.replace(b"chunked\r\n", b"chunked\r\nTransfer-encoding: x\r\n") + b"0\r\n\r\n" + _HIDDEN,
+    "smuggled / te.te": CHUNKED.replace(b"chunked\r\n", b"chunked\r\nTransfer-encoding: x\r\n")
+    + b"0\r\n\r\n"
+    + _HIDDEN,
     "smuggled / 0.cl": b"GET /g HTTP/1.1\r\nHost: x\r\nContent-Length: 33\r\n\r\n" + _HIDDEN,
     "smuggled / te.0": CHUNKED.replace(b"POST", b"OPTIONS") + b"21\r\n" + _HIDDEN + b"\r\n0\r\n\r\n",
-    "smuggled / cl.0": b"POST / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nContent-Length: 33\r\n\r\n" + _HIDDEN,
+    "smuggled / cl.0": b"POST / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nContent-Length: 33\r\n\r\n"
+    + _HIDDEN,
     "smuggled / expect": (
         b"GET /g HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 33\r\n\r\n" + _HIDDEN
     ),

@@ -308,7 +308,8 @@ _WHOLE: Final = {
     "foreign / ssh": b"SSH-2.0-OpenSSH_9.2\r\n",
     "foreign / smtp": b"EHLO x\r\n",
     "foreign / proxy protocol": b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n" + GET,
-    "foreign / proxy protocol 2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x01\0\x02" + GET,
+    "foreign / proxy protocol 2": b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01\x02\x03\x04\x05\x06\x07\x08\0\x01\0\x02"
+    + GET,
     "foreign / response": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "foreign / zeros": b"\0" * 32,
     "foreign / 0.9": b"GET /g\r\n",

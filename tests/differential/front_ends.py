@@ -1,4 +1,4 @@
-"""Debian's nginx and HAProxy on loopback, from configurations in a temporary directory, and what they take bytes for.
+"""Debian's nginx and HAProxy on loopback, configured in a temporary directory, and what they take bytes for.
 
 They listen on sockets that are made here, so that no port is guessed and nothing need be waited for. Called by
 `compare.py` with an origin behind them, and by `test_upstream.py` with fastserve.
@@ -22,9 +22,9 @@ from tests.support.process import PATIENCE_S
 
 FRONT_ENDS: Final = ("nginx", "haproxy")
 
-# What listens, for an origin that writes down. One request for each connection to it, which then tells where each message
-# ended; content is waited for in full, so that what is forwarded is what was taken. `proxy_ignore_client_abort`: a
-# client that only sends no more is answered.
+# What listens, for an origin that writes down. One request for each connection to it, which then tells where each
+# message ended; content is waited for in full, so that what is forwarded is what was taken.
+# `proxy_ignore_client_abort`: a client that only sends no more is answered.
 RECORDED: Final = {
     "nginx": """
         server {{
@@ -47,12 +47,12 @@ RECORDED: Final = {
             server origin 127.0.0.1:{upstream}
     """,
 }
-# How long a front end has been silent when its client says that no more comes. nginx still answers what it has; HAProxy
-# may drop what is pipelined, so it has to have done all it can. Twice the wait for a turn on a busy machine.
+# How long a front end has been silent when its client says that no more comes. nginx still answers what it has;
+# HAProxy may drop what is pipelined, so it has to have done all it can.
 QUIET_S: Final = {"nginx": 0.0, "haproxy": 0.3}
 
-# Everything that they write is below their directory. A worker of nginx runs as the user that started it, who may write
-# there; only root has to say so. (`master_process off` would do too, but crashes with inherited sockets.)
+# Everything that they write is below their directory. A worker of nginx runs as the user that started it, who may
+# write there; only root has to say so. (`master_process off` would do too, but crashes with inherited sockets.)
 _USER: Final = "user root;" if os.geteuid() == 0 else ""
 _FRAMES: Final = {
     "nginx": """
@@ -105,8 +105,8 @@ def find_binary(name: str) -> str:
 def front_end(name: str, directory: Path, services: Sequence[tuple[str, int]]) -> Iterator[list[int]]:
     """Start nginx or HAProxy; end it afterwards, whatever happened. It writes to NAME.log in `directory`.
 
-    services: what listens, each with the port behind it: {upstream} in its text. {listen} and {socket} are the port and
-    the file descriptor that it listens on, {directory} is where it may write.
+    services: what listens, each with the port behind it: {upstream} in its text. {listen} and {socket} are the port
+    and the file descriptor that it listens on, {directory} is where it may write.
     Returns the ports that it listens on.
     """
     log = directory / f"{name}.log"
@@ -146,10 +146,15 @@ async def taken_by_front_end(port: int, origin: Origin, raw: bytes, quiet_s: flo
     with contextlib.suppress(OSError):  # a refusal can come with a reset
         writer.write(raw)
         with contextlib.suppress(asyncio.TimeoutError):
-            while quiet_s and await asyncio.wait_for(reader.read(2**16), quiet_s):
-                pass
+            await _read_until_silent(reader, quiet_s)
         writer.write_eof()
-        while await asyncio.wait_for(reader.read(2**16), PATIENCE_S):
-            pass
+        await _read_until_silent(reader, PATIENCE_S)
     writer.close()
-    return origin.take()
+    return await origin.take()
+
+
+async def _read_until_silent(reader: asyncio.StreamReader, patience_s: float) -> None:
+    """Until the end. Raises TimeoutError when nothing has come for that long."""
+    is_open = patience_s > 0
+    while is_open:
+        is_open = await asyncio.wait_for(reader.read(2**16), patience_s) != b""

@@ -11,6 +11,7 @@ import re
 from typing import Final
 
 from tests.differential.recipients import Message, Taken, message
+from tests.support.process import PATIENCE_S
 
 _LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*(\d+)[ \t]*\r?$")
 _CODING: Final = re.compile(rb"(?im)^transfer-encoding:[ \t]*chunked[ \t]*\r?$")
@@ -20,23 +21,36 @@ _LIMIT_BYTES: Final = 2**20
 
 
 class Origin:
-    """Listens on a port of 127.0.0.1 from `start` on, until the event loop ends."""
+    """Listens on a port of 127.0.0.1 from `start` on."""
 
     def __init__(self) -> None:
+        self._server: asyncio.Server | None = None
         self._taken: list[Message] = []
+        self._open: set[asyncio.Task[None] | None] = set()
+        self._all_closed = asyncio.Event()
 
     async def start(self) -> int:
         """Returns the port."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", limit=_LIMIT_BYTES)
-        port: int = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", limit=_LIMIT_BYTES)
+        port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    def take(self) -> Taken:
-        """What has been forwarded in full since the last time."""
+    def close(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.close()
+
+    async def take(self) -> Taken:
+        """What has been forwarded in full since the last time, once the front end has closed all its connections."""
+        while self._open:
+            await asyncio.wait_for(self._all_closed.wait(), PATIENCE_S)
         taken, self._taken = tuple(self._taken), []
         return taken
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._open.add(task)
+        self._all_closed.clear()
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             method, target, _ = head.partition(b"\r\n")[0].split(b" ", 2)
@@ -50,6 +64,9 @@ class Origin:
             pass  # the front end has changed its mind: this was no complete message to it
         finally:
             writer.close()
+            self._open.discard(task)
+            if not self._open:
+                self._all_closed.set()
 
 
 async def _read_content(reader: asyncio.StreamReader, head: bytes) -> bytes:
