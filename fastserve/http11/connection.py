@@ -1,7 +1,7 @@
 """One TCP connection: the order of its exchanges, keep-alive, deadlines, close.
 
-Parsing is `parser.py`'s, content `content.py`'s, bytes out `encoder.py`'s. Made by `server.py` for each peer;
-hands each complete request to the route that the router found for its head.
+Bytes in are `reader.py`'s, content `content.py`'s, bytes out `encoder.py`'s. Made by `server.py` for each peer; hands
+each complete request to the route that the router found for its head.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from fastserve.http11.encoder import (
 )
 from fastserve.http11.flow import Flow
 from fastserve.http11.listener import Listener
-from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.http11.phase import MOVES, Phase
+from fastserve.http11.reader import MessageReader
 from fastserve.logs import REQUEST_IDS
-from fastserve.messages import CHUNKED, JSON, Addresses, Head, Request, Response, encode_fields, error_response
+from fastserve.messages import JSON, Addresses, Head, Request, Response, encode_fields, error_response
 from fastserve.options import KIB
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
@@ -52,7 +52,6 @@ CHUNK_PROBE: Final = b"0"
 CHUNK_PROBES: Final = 2
 NO_CHUNK: Final = b"?"
 
-_NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
 _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
 _CONNECTION_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 
@@ -67,21 +66,18 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_content",
         "_discarded",
-        "_early",
         "_flow",
-        "_head",
         "_is_advancing",
         "_is_chunked",
         "_listener",
         "_may_pause",
-        "_parsed",
         "_peer_sent_eof",
         "_phase",
         "_probes_left",
+        "_reader",
         "_request",
         "_since",
         "_transport",
-        "_unread",
         "_will_close",
     )
 
@@ -92,11 +88,8 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._phase = Phase.IDLE
         self._since = listener.deadlines.now  # when this phase began, within a tick
-        self._head = _NO_HEAD  # of the latest request
+        self._reader = MessageReader(listener)
         self._request: Request | None = None  # the one that is being answered
-        self._unread = b""  # what was received; empty once all of it has been parsed
-        self._parsed = 0  # bytes of it that have been
-        self._early: EarlyRefusal | None = None  # watches an incomplete header section
         self._content: Content | LargeReceiver | None = None  # while content arrives
         self._peer_sent_eof = False
         self._probes_left = CHUNK_PROBES
@@ -111,16 +104,17 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's own class
         self._transport = transport
         self._flow = Flow(transport)
-        self._listener.connections.add(self)
+        self._listener.enter(self, transport)
         if self._listener.is_draining:
             self.close_if_idle()
 
     def data_received(self, received: bytes) -> None:
         phase = self._phase
-        if phase is Phase.IDLE and not self._unread:
+        reader = self._reader
+        if phase is Phase.IDLE and not reader.unread:
             # A keep-alive client mostly repeats its header section byte for byte. Then the Head is the one it
             # had before: 0.3 us instead of 5 to parse it again (bench/micro/parse.py).
-            head = self._head
+            head = reader.head
             if received.startswith(head.section) and len(received) == head.message_size:
                 self._run(Request(head, received[len(head.section) :], self))
                 return
@@ -129,8 +123,7 @@ class Connection(asyncio.Protocol):
             return
         elif phase is Phase.CLOSED:
             return
-        self._unread = self._unread[self._parsed :] + received if self._unread else received
-        self._parsed = 0
+        reader.feed(received)
         if phase is Phase.RUNNING or phase is Phase.SENDING:
             self._flow.pause_reading()
         else:
@@ -139,8 +132,9 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The peer sends no more. What it asked in full is still answered (RFC 9112 section 9.6)."""
         self._peer_sent_eof = True
-        if self._phase in (Phase.RUNNING, Phase.SENDING) or (self._phase is Phase.IDLE and self._unread):
-            self._will_close = not self._unread  # else what is pipelined comes first
+        unread = self._reader.unread
+        if self._phase in (Phase.RUNNING, Phase.SENDING) or (self._phase is Phase.IDLE and unread):
+            self._will_close = not unread  # else what is pipelined comes first
         else:
             self._close()
         return True  # keep our side open
@@ -149,8 +143,8 @@ class Connection(asyncio.Protocol):
         if self._phase is not Phase.CLOSED:
             self._move_to(Phase.CLOSED)
         self._listener.forget(self)
-        self._release_content()
-        self._unread = b""
+        self._content = None
+        self._reader.take_all()
         self._drop_request()
 
     def pause_writing(self) -> None:
@@ -164,7 +158,7 @@ class Connection(asyncio.Protocol):
             request.work.on_writable()
         if self._phase in _RECEIVING:
             self._advance()
-        elif not self._unread and self._phase is not Phase.CLOSED:
+        elif not self._reader.unread and self._phase is not Phase.CLOSED:
             self._flow.resume_reading()
 
     # --- called by those who answer requests (messages.Responder) ---
@@ -178,7 +172,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(b"%b%d\r\n\r\n%b" % (self._listener.encoder.ok_json, len(content), content))
         self._request = request.work = None  # each holds the other: nothing is left to the garbage collector
         self._move_to(Phase.IDLE)
-        if self._unread:
+        if self._reader.unread:
             self._go_on()
 
     def send_response(self, request: Request, response: Response) -> None:
@@ -241,7 +235,7 @@ class Connection(asyncio.Protocol):
         if request is not self._request:
             return
         self._request = request.work = None
-        unread, self._unread = self._unread[self._parsed :], b""
+        unread = self._reader.take_all()
         protocol = make_protocol(self._listener)
         self._move_to(Phase.CLOSED)
         self._set_protocol(protocol)
@@ -258,7 +252,7 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close between exchanges; else make the present response the last."""
-        if self._phase is not Phase.IDLE or self._unread:
+        if self._phase is not Phase.IDLE or self._reader.unread:
             self._will_close = True
         elif self._flow.has_unsent():
             self._linger()  # the next request may be there already: unread, it would turn the close into a reset
@@ -280,7 +274,7 @@ class Connection(asyncio.Protocol):
         if self._flow.stalled_for(now) > config.stall_timeout_s:
             self.close_now()
         elif phase is Phase.IDLE:
-            if elapsed > config.keep_alive_timeout_s and not self._unread:
+            if elapsed > config.keep_alive_timeout_s and not self._reader.unread:
                 if self._flow.has_unsent():
                     self._since = now  # the peer is still reading the response before
                 else:
@@ -292,7 +286,7 @@ class Connection(asyncio.Protocol):
             if elapsed > config.content_grace_s and self._received < elapsed * config.min_content_rate:
                 self._refuse(RequestError(408, f"content slower than {config.min_content_rate} bytes/s"))
         elif phase is Phase.RUNNING:
-            if self._peer_sent_eof and not self._head.is_http10 and elapsed > 0:
+            if self._peer_sent_eof and not self._reader.head.is_http10 and elapsed > 0:
                 # A peer that has left and one that only sends no more look alike until something is sent to them: the
                 # first answers with a reset. Interim responses may be sent at any time (RFC 9110 section 15.2), and
                 # 100 is the one that every client skips.
@@ -335,7 +329,7 @@ class Connection(asyncio.Protocol):
 
     def _can_parse(self) -> bool:
         """Whether the next message may be looked at: there is one, nothing runs, the peer reads its answers."""
-        return self._unread != b"" and self._phase in _RECEIVING and self._flow.is_writable
+        return self._reader.unread != b"" and self._phase in _RECEIVING and self._flow.is_writable
 
     def _await_more(self) -> None:
         """Nothing can be parsed for now: read on, unless an answer must be finished or read first."""
@@ -343,72 +337,39 @@ class Connection(asyncio.Protocol):
             return
         if self._peer_sent_eof and self._phase in _RECEIVING:
             self._close()
-        elif not self._unread or self._phase in _RECEIVING:  # a running request's peer is listened to: it may leave
-            self._flow.resume_reading()
+        elif not self._reader.unread or self._phase in _RECEIVING:
+            self._flow.resume_reading()  # a running request's peer is listened to, too: it may leave
 
     def _take_message(self) -> bool:
         """Take one message, or what there is of it. Returns whether there may be another behind it."""
         if self._phase is Phase.CONTENT:
             return self._take_content()
-        unread = self._unread
-        if self._early is None:  # the very start of a message
-            if unread.startswith(b"\r\n", self._parsed):  # one empty line is skipped (RFC 9112 section 2.2)
-                self._consume(self._parsed + 2)
-                self._begin_section()
-                return True
-            if unread[self._parsed :] == b"\r":  # perhaps the half of one
-                if self._phase is Phase.IDLE:
-                    self._move_to(Phase.HEADER)
-                return False
-        end = unread.find(b"\r\n\r\n", self._parsed) + 4
-        if end < 4:
-            self._begin_section()
-            assert self._early is not None
-            self._early.check(unread[self._parsed :], self._listener.config)
+        if not self._reader.take_head():
+            if self._phase is Phase.IDLE:
+                self._move_to(Phase.HEADER)
             return False
-        section = unread[self._parsed : end]
-        if section != self._head.section:
-            self._head = parse_head(section, self._listener.config)
-            self._head.route = self._listener.route(self._head)
-        self._early = None
-        head = self._head
-        if 0 <= head.content_length <= len(unread) - end:  # all of the message is here
-            content = unread[end : end + head.content_length]
-            self._consume(end + head.content_length)
-            self._run(Request(head, content, self))
-            return True
-        self._consume(end)
-        return self._await_content(head)
-
-    def _consume(self, parsed: int) -> None:
-        """The first `parsed` bytes of what is unread have been parsed."""
-        if parsed == len(self._unread):
-            self._unread = b""
-            parsed = 0
-        self._parsed = parsed
-
-    def _begin_section(self) -> None:
-        """A header section has begun and is not complete: its deadline runs, and its bytes are watched."""
-        if self._phase is Phase.IDLE:
-            self._move_to(Phase.HEADER)
-        if self._early is None:
-            self._early = EarlyRefusal()
+        head = self._reader.head
+        content = self._reader.take_whole_content()
+        if content is None:
+            return self._await_content(head)
+        self._run(Request(head, content, self))
+        return True
 
     def _await_content(self, head: Head) -> bool:
         assert head.route is not None
         self._move_to(Phase.CONTENT)
         self._content = content_for(head, self._listener.config)
-        if not self._unread:
+        if not self._reader.unread:
             if head.route.is_refusal and (head.expects_continue or head.content_length > READ_OFF_BYTES):
                 self._refuse_content(head)
             elif head.expects_continue:
                 self._transport.write(CONTINUE)
-        return bool(self._unread)
+        return self._reader.unread != b""
 
     def _take_content(self) -> bool:
         content = self._content
         assert content is not None and not isinstance(content, LargeReceiver)
-        self._consume(content.feed(self._unread, self._parsed))
+        self._reader.feed_content(content)
         if content.is_complete:
             self._run_content(content.take())
         else:
@@ -417,10 +378,11 @@ class Connection(asyncio.Protocol):
 
     def _hand_over(self, content: Content) -> None:
         """Content goes on: refuse what need not be read, let a receiver of its own take what is large."""
-        assert self._head.route is not None
-        if self._head.route.is_refusal and content.received > READ_OFF_BYTES:
-            self._refuse_content(self._head)
-        elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES and not self._unread:
+        head = self._reader.head
+        assert head.route is not None
+        if head.route.is_refusal and content.received > READ_OFF_BYTES:
+            self._refuse_content(head)
+        elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES and not self._reader.unread:
             self._content = LargeReceiver(self, content, self._on_large_content)
             self._set_protocol(self._content)
 
@@ -443,15 +405,15 @@ class Connection(asyncio.Protocol):
         self._flow.resume_reading()
 
     def _run_content(self, content: bytes) -> None:
-        self._release_content()
-        self._run(Request(self._head, content, self))
+        self._content = None
+        self._run(Request(self._reader.head, content, self))
 
     # --- answering ---
 
     def _run(self, request: Request) -> None:
         self._request = request
         self._move_to(Phase.RUNNING)
-        if self._peer_sent_eof and not self._unread:
+        if self._peer_sent_eof and not self._reader.unread:
             self._will_close = True
         head = request.head
         try:
@@ -483,7 +445,7 @@ class Connection(asyncio.Protocol):
             self._linger()
             return
         self._move_to(Phase.IDLE)
-        if self._unread:
+        if self._reader.unread:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -500,7 +462,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse_content(self, head: Head) -> None:
         """Let the route refuse now; its content is not waited for, so the connection cannot persist."""
-        self._release_content()
+        self._content = None
         self._will_close = True
         self._run(Request(head, b"", self))
 
@@ -526,8 +488,8 @@ class Connection(asyncio.Protocol):
         """The last response is written: shut our side down and wait for the peer's, for a while."""
         if isinstance(self._content, LargeReceiver):
             self._set_protocol(self)
-        self._release_content()
-        self._unread = b""
+        self._content = None
+        self._reader.take_all()
         if self._peer_sent_eof or not self._transport.can_write_eof():
             self._close()
             return
@@ -541,8 +503,8 @@ class Connection(asyncio.Protocol):
         The close ends content for HTTP/1.0, and there are clients to whom the zeros of a probe and the close do.
         """
         if self._phase is Phase.SENDING:
-            return self._head.is_http10 or self._probes_left < CHUNK_PROBES
-        return self._head.is_http10 and self._flow.has_unsent()
+            return self._reader.head.is_http10 or self._probes_left < CHUNK_PROBES
+        return self._reader.head.is_http10 and self._flow.has_unsent()
 
     def _discard(self, size: int) -> None:
         self._discarded += size
@@ -554,10 +516,6 @@ class Connection(asyncio.Protocol):
         if self._phase is not Phase.CLOSED:
             self._move_to(Phase.CLOSED)
         self._transport.close()
-
-    def _release_content(self) -> None:
-        self._content = None
-        self._early = None
 
     def _move_to(self, phase: Phase) -> None:
         assert phase in MOVES[self._phase], f"{self._phase.name} -> {phase.name}"

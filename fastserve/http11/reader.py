@@ -1,0 +1,92 @@
+"""Received bytes to heads and contents, message by message, however they are cut; nothing is parsed ahead. No I/O.
+
+The grammar is `parser.py`'s, content that comes in several reads `content.py`'s. Each connection has one, and
+says when the next message may be looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastserve.http11.content import Content
+from fastserve.http11.listener import Listener
+from fastserve.http11.parser import EarlyRefusal, parse_head
+from fastserve.messages import CHUNKED, Head
+
+_NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
+
+
+class MessageReader:
+    """What one connection has received and not yet taken.
+
+    head: of the latest message.
+    unread: what was received, from some byte that has been taken on; empty once all of it has been.
+    """
+
+    __slots__ = ("_early", "_listener", "_taken", "head", "unread")
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener  # for its limits, and the route of each head that is parsed
+        self.head = _NO_HEAD
+        self.unread = b""
+        self._taken = 0  # bytes of `unread` that have been
+        self._early: EarlyRefusal | None = None  # watches an incomplete header section
+
+    def feed(self, received: bytes) -> None:
+        self.unread = self.unread[self._taken :] + received if self.unread else received
+        self._taken = 0
+
+    def take_head(self) -> bool:
+        """Make `head` that of the next message; there are bytes of it. Returns False if its section is incomplete.
+
+        Raises RequestError as `parse_head`, for an incomplete section too if it can never become one.
+        """
+        if self._early is None and not self._skip_empty_line():
+            return False
+        end = self.unread.find(b"\r\n\r\n", self._taken) + 4
+        if end < 4:
+            if self._early is None:
+                self._early = EarlyRefusal()
+            self._early.check(self.unread[self._taken :], self._listener.config)
+            return False
+        section = self.unread[self._taken : end]
+        if section != self.head.section:
+            self.head = parse_head(section, self._listener.config)
+            self.head.route = self._listener.route(self.head)
+        self._early = None
+        self._take_until(end)
+        return True
+
+    def take_whole_content(self) -> bytes | None:
+        """All content of the message whose head was taken, if it is here; None, and nothing taken, if it is not."""
+        end = self._taken + self.head.content_length
+        if self.head.content_length == CHUNKED or end > len(self.unread):
+            return None
+        content = self.unread[self._taken : end]
+        self._take_until(end)
+        return content
+
+    def feed_content(self, content: Content) -> None:
+        """Give `content` what is here of it. Raises RequestError as its `feed`."""
+        self._take_until(content.feed(self.unread, self._taken))
+
+    def take_all(self) -> bytes:
+        """Whatever is unread, to be read by somebody else or by nobody."""
+        unread = self.unread[self._taken :]
+        self.unread = b""
+        self._early = None
+        return unread
+
+    def _skip_empty_line(self) -> bool:
+        """Skip one empty line before a request line (RFC 9112 section 2.2). Returns whether anything is behind it."""
+        if self.unread.startswith(b"\r\n", self._taken):
+            self._early = EarlyRefusal()  # the message has begun: no second line is skipped
+            self._take_until(self._taken + 2)
+            return self.unread != b""
+        return self.unread[self._taken :] != b"\r"  # perhaps the half of one
+
+    def _take_until(self, end: int) -> None:
+        if end == len(self.unread):
+            self.unread = b""
+            end = 0
+        self._taken = end
