@@ -181,7 +181,7 @@ def test_the_request_line_limit_is_met_exactly() -> None:
         (b"GET /" + b"a" * 35 + b" HTTP/1.1", 431),
     ],
 )
-def test_a_long_and_malformed_request_line_is_refused_alike_however_the_bytes_arrive(
+def test_a_long_malformed_request_line_is_refused_alike_however_the_bytes_arrive(
     line: bytes, status: int
 ) -> None:
     config = Config(max_request_line_bytes=49, max_header_bytes=100)
