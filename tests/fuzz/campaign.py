@@ -25,7 +25,7 @@ from tests.fuzz.shrinking import shrink
 from tests.fuzz.streams import make_any
 
 LIVE_ONE_IN: Final = 25  # they cost ten times as much
-H11_ONE_IN: Final = 3  # it costs as much as all the rest
+H11_ONE_IN: Final = 6  # it costs as much as all the rest
 # By then caches are full and the heap has its shape: a tenth of a long run.
 WARM_UP_STREAMS: Final = 50_000
 REPORT_S: Final = 30.0

@@ -22,6 +22,7 @@ def read(*files: Path) -> list[Scenario]:
 
 
 def write(file: Path, scenarios: Iterable[Scenario]) -> None:
+    file.parent.mkdir(exist_ok=True)
     file.write_text("".join(sorted(f"{to_line(scenario)}\n" for scenario in scenarios)))
 
 

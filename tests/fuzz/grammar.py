@@ -49,8 +49,8 @@ class Stream(NamedTuple):
 
 
 def make_stream(choices: Choices) -> Stream:
-    """1 to 6 messages, rarely 20 to 40, pipelined."""
-    count = 20 + choices.below(21) if one_in(choices, 60) else 1 + choices.below(6)
+    """1 to 4 messages, rarely 20 to 40, pipelined."""
+    count = 20 + choices.below(21) if one_in(choices, 60) else 1 + choices.below(4)
     raw = b""
     expected: list[Expected] = []
     stays_open = True
