@@ -279,8 +279,11 @@ class LoopStep(Step):
     async def _run(self, job: Job) -> None:
         hall, slots, following = self._hall, self._slots, self._following
         try:
-            if slots is not None and not slots.try_take():
-                await slots.take()
+            if slots is not None:
+                if slots.free:
+                    slots.free -= 1
+                else:
+                    await slots.take()
             try:
                 if not job.is_cancelled:
                     if self._request_type is None:
@@ -299,7 +302,9 @@ class LoopStep(Step):
                             job.value = await self._finish_on_loop(job, content)
             finally:
                 if slots is not None:
-                    slots.release()
+                    slots.free += 1
+                    if slots.waiting:
+                        slots.hand_out()
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
             job.error = error
         job.task = None
