@@ -16,8 +16,8 @@ from typing import Final
 # Linux lets another process have the core.
 TURN_S: Final = 0.001
 # What those in turn do later in the same round is not seen in advance: coroutines begin only after all have been
-# woken, and what streams yield is written after that. So no more than these go on in one round, and half as many as in
-# the round before if that took longer than LONG_S.
+# woken, and what streams yield is written after that. So no more than these go on in one round, and half as many as
+# in the round before if that took longer than LONG_S.
 MOST_IN_TURN: Final = 16
 LONG_S: Final = 2 * TURN_S
 

@@ -9,7 +9,6 @@ import random
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +42,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module", params=FRONTS)
-def running(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+def running(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Front]:
     with in_front_of(server, request.param, tmp_path_factory.mktemp("front")) as front:
         yield front
 
@@ -139,7 +140,11 @@ def test_content_that_waits_for_100_continue(front: Front, write: Callable[..., 
         with front.connect() as peer:
             peer.sendall(section + b"\r\n\r\n")
             interim = receive_until(peer, b"\r\n\r\n")
-            assert interim == b"HTTP/1.1 100 Continue\r\n\r\n" if "nginx" in front.name else interim.startswith(b"HTTP/1.1 100 ")
+            assert (
+                interim == b"HTTP/1.1 100 Continue\r\n\r\n"
+                if "nginx" in front.name
+                else interim.startswith(b"HTTP/1.1 100 ")
+            )
             peer.sendall(content)
             (answer,) = read_answers(interim + receive_all(peer), [b"POST"], is_closed=True)
         own(answer, payload)
@@ -244,7 +249,11 @@ def test_clients_that_send_slowly_hold_up_nobody(front: Front) -> None:
 def test_a_refusal_reaches_the_client_whatever_content_is_unread(
     front: Front, write: Callable[..., bytes], size: int, path: str, fields: str, status: int | None
 ) -> None:
-    raw = write({"text": "x" * size}, path=path, fields=fields + CLOSE) if write is post else write({"text": "x" * size}, 60_000, path=path, fields=fields + CLOSE)
+    raw = (
+        write({"text": "x" * size}, path=path, fields=fields + CLOSE)
+        if write is post
+        else write({"text": "x" * size}, 60_000, path=path, fields=fields + CLOSE)
+    )
     for _ in range(5):
         (answer,) = front.exchange(raw)
         assert answer.status == status or (status is None and answer.status in (404, 413)), answer

@@ -72,7 +72,9 @@ KEPT: Final = {
             server kept 127.0.0.1:{upstream} pool-max-conn 2
     """,
 }
-UNBUFFERED: Final = KEPT["nginx"].replace("proxy_next", "proxy_request_buffering off; proxy_buffering off; proxy_next")
+UNBUFFERED: Final = KEPT["nginx"].replace(
+    "proxy_next", "proxy_request_buffering off; proxy_buffering off; proxy_next"
+)
 FRONTS: Final = {
     "nginx": ("nginx", KEPT["nginx"]),
     "nginx unbuffered": ("nginx", UNBUFFERED),
