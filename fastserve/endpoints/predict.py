@@ -21,7 +21,8 @@ from fastserve.codec.json_text import (
 )
 from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.config import Config
-from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, failure, refusal, truss_error
+from fastserve.endpoints.failures import NOT_READY, failure, refusal, truss_error
+from fastserve.endpoints.marks import FROM_CLIENT
 from fastserve.endpoints.prediction import BinaryPrediction, Prediction
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
 from fastserve.endpoints.user_responses import UserHead
