@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from fastserve.codec.buffers import Content, as_content, is_held_once
+from fastserve.codec.buffers import Content, as_content, is_held_once, plain_bytes
 from fastserve.codec.json_text import encode_json
 from fastserve.endpoints import marks
 from fastserve.errors import ResultError
@@ -120,4 +120,4 @@ def whole_of_starlette(user: Any) -> Response | None:
     if type(user).__call__ is not base.__call__ or user.background is not None:
         return None
     response = read_head(user.status_code, user.raw_headers).response
-    return Response(response.kind, bytes(user.body), response.fields)
+    return Response(response.kind, plain_bytes(user.body), response.fields)
