@@ -123,7 +123,7 @@ def _feed(parser: httptools.HttpRequestParser, section: bytes) -> None:
 def parse_request_line(line: bytes, max_bytes: int) -> RequestLine:
     """Parse a request line, without its CRLF (RFC 9112 section 3). Raises RequestError 400, 414, 501 or 505."""
     if len(line) > max_bytes:
-        raise _long_line_error(line, max_bytes)
+        check_line_start(line + b"\r", max_bytes)
     match = REQUEST_LINE.fullmatch(line)
     if match is None:
         raise RequestError(400, "malformed request line")
@@ -133,11 +133,16 @@ def parse_request_line(line: bytes, max_bytes: int) -> RequestLine:
     return RequestLine(method, target, *_parse_target(method, target), version == b"1.0")
 
 
-def _long_line_error(start: bytes, max_bytes: int) -> RequestError:
-    """414 for what is a request line as far as it may go; only that far, so that later bytes make no difference."""
-    if LINE_PREFIX.fullmatch(start[: max_bytes + 1]) is None:
-        return RequestError(400, "malformed request line")
-    return RequestError(414, f"request line over {max_bytes} bytes")
+def check_line_start(start: bytes, max_bytes: int) -> None:
+    """Refuse a request line that cannot become a good one.
+
+    start: all of it so far, and its CR, but not its LF. What is behind the limit is not looked at, since it may come
+    later: which of the two refusals it is does not depend on how the bytes are cut. Raises RequestError 400 or 414.
+    """
+    if LINE_PREFIX.fullmatch(start[: max_bytes + 2]) is None:
+        raise RequestError(400, "malformed request line")
+    if len(start) > max_bytes + 1:
+        raise RequestError(414, f"request line over {max_bytes} bytes")
 
 
 SINGLE: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-type"})
@@ -273,8 +278,6 @@ class EarlyRefusal:
         if b"\r\n" in section[: config.max_request_line_bytes + 2]:
             parse_request_line(section[: section.index(b"\r\n")], config.max_request_line_bytes)
             self._has_line = True
-        elif len(section) > config.max_request_line_bytes + 1:
-            raise _long_line_error(section, config.max_request_line_bytes)
-        elif LINE_PREFIX.fullmatch(section) is None:
-            raise RequestError(400, "malformed request line")
+        else:
+            check_line_start(section, config.max_request_line_bytes)
         return self._has_line

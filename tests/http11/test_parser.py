@@ -74,6 +74,25 @@ def test_the_request_line_limit_is_met_exactly() -> None:
     assert Peer(config).send(b"GET /" + b"a" * 97).startswith(b"HTTP/1.1 414")
 
 
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"G\xe9T /" + b"a" * 100, 400),
+        (b"GET /" + b"a" * 46 + b"\x00" + b"a" * 40, 414),
+        (b"GET /" + b"a" * 100 + b" HTTP/1.1 \x00", 414),
+        (b"GET /" + b"a" * 43 + b" x y", 400),
+        (b"GET /" + b"a" * 36 + b" HTTP/1.1", 414),
+        (b"GET /" + b"a" * 35 + b" HTTP/1.1", 431),
+    ],
+)
+def test_a_long_malformed_request_line_is_refused_alike_however_the_bytes_arrive(line: bytes, status: int) -> None:
+    config = Config(max_request_line_bytes=49, max_header_bytes=100)
+    raw = line + b"\r\nHost: x\r\nA: " + b"b" * 100
+    for cut in range(len(raw)):
+        assert Peer(config).send(raw[:cut], raw[cut:]).startswith(b"HTTP/1.1 %d " % status), cut
+    assert Peer(config).send(*(raw[i : i + 1] for i in range(len(raw)))).startswith(b"HTTP/1.1 %d " % status)
+
+
 def test_the_header_section_limit_is_met_exactly() -> None:
     config = Config(max_header_bytes=500)
     start, end = b"GET / HTTP/1.1\r\nHost: x\r\nA: ", b"\r\n\r\n"
