@@ -171,6 +171,14 @@ class Config:
         metavar="BYTES",
         group="limits",
     )
+    # 20 MiB of idle connections: more clients than one model can serve, and what its descriptors may come to.
+    max_connections: int = option(
+        10_000,
+        "--max-connections",
+        "most connections at a time; further ones wait to be accepted",
+        whole_number(1, 1_000_000),
+        group="limits",
+    )
 
     # Longer than the 60 s of the usual proxies, so that it is they who close; or they see resets.
     keep_alive_timeout_s: float = option(

@@ -11,7 +11,6 @@ import gc
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.forks import part_signals_at_fork
+from fastserve.http11.acceptor import Acceptor, open_sockets
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.listener import Listener
@@ -48,8 +48,6 @@ _address_logger.setLevel(logging.INFO)
 
 T = TypeVar("T")
 
-# uvicorn's and Truss's: a burst of new connections waits in the kernel instead of being refused.
-BACKLOG: Final = 2048
 # What is left of tasks when the server stops has this long to end.
 CANCEL_S: Final = 1.0
 
@@ -174,7 +172,7 @@ class Server:
     async def serve(self) -> int:
         """Listen, load, serve, drain. Returns the exit status; raises SetupError."""
         reloader = self._reloader
-        acceptors = await self._listen()
+        acceptor = await self._listen()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._on_signal, number)
         self._tick()
@@ -183,7 +181,7 @@ class Server:
             await self._wait_stopping()
             if reloader is not None:
                 loading.cancel()  # what is in flight is answered by the version that serves
-            await self._drain(acceptors)
+            await self._drain(acceptor)
         finally:
             loading.cancel()
             await self._stop()
@@ -199,20 +197,24 @@ class Server:
             except asyncio.CancelledError:
                 _logger.error("the model cancelled a task of the server's; the server goes on")
 
-    async def _listen(self) -> list[asyncio.AbstractServer]:
-        acceptors: list[asyncio.AbstractServer] = []
-        connection = _connection_type(self._config)
-        for listening in open_sockets(self._config.host, self._config.port):
+    async def _listen(self) -> Acceptor:
+        opened = open_sockets(self._config.host, self._config.port)
+        connection, listener = _connection_type(self._config), self._listener
+        acceptor = Acceptor(self._loop, opened, lambda: connection(listener), self._config.max_connections)
+        listener.acceptor = acceptor
+        await acceptor.start()
+        for listening in opened:
             address, port = listening.getsockname()[:2]
-            acceptors.append(await self._loop.create_server(lambda: connection(self._listener), sock=listening))
             shown = f"[{address}]" if ":" in address else address
             _address_logger.info("listening on http://%s:%d", shown, port)
-        return acceptors
+        return acceptor
 
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)  # first: whatever happens below, the clock goes on
         self._listener.encoder.refresh(time.time())
         self._listener.deadlines.tick(self._loop.time())
+        if self._listener.acceptor is not None:
+            self._listener.acceptor.check_room()
 
     async def _load(self) -> None:
         began = time.monotonic()
@@ -266,10 +268,9 @@ class Server:
             self._lifecycle.move_to(State.DRAINING)
             self._stopping.set()
 
-    async def _drain(self, acceptors: list[asyncio.AbstractServer]) -> None:
+    async def _drain(self, acceptor: Acceptor) -> None:
         """No new connections; finish what is in flight, within the time given."""
-        for acceptor in acceptors:
-            acceptor.close()
+        acceptor.close()
         self._listener.drain()
         try:
             await asyncio.wait_for(self._wait_idle(), self._config.graceful_timeout_s)
@@ -300,26 +301,6 @@ def _connection_type(config: Config) -> type[Connection]:
     from fastserve.http11.access import LoggedConnection
 
     return LoggedConnection
-
-
-def open_sockets(host: str, port: int) -> list[socket.socket]:
-    """A listening socket for each address of `host`, all on one port; port 0 takes a free one.
-
-    (Resolved here rather than by the loop, whose resolver would leave four threads behind.)
-    Raises SetupError if one cannot be had.
-    """
-    opened: list[socket.socket] = []
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, address in dict.fromkeys(found):
-            host_and_port = (address[0], opened[0].getsockname()[1] if opened else port)
-            opened.append(socket.create_server(host_and_port, family=family, backlog=BACKLOG))
-    except (OSError, UnicodeError) as error:  # UnicodeError: not a host name at all
-        for listening in opened:
-            listening.close()
-        why = error.strerror if isinstance(error, OSError) else error
-        raise SetupError(f"cannot listen on {host}:{port}: {why}; try another --host or --port") from None
-    return opened
 
 
 def _exit_now(status: int) -> None:

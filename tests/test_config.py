@@ -43,6 +43,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "max_request_line_bytes": ({"64": 64, "1M": MIB}, ["63", "1048577"]),
     "max_header_bytes": ({"128": 128, "16M": 16 * MIB}, ["127", "17M"]),
     "max_header_fields": ({"1": 1, "10000": 10000}, ["0", "10001", "1k"]),
+    "max_connections": ({"1": 1, "1000000": 1000000}, ["0", "1000001", "1k"]),
     "stream_buffer_bytes": ({"1k": 1024, "1024G": 1 << 40}, ["1023", "1025G"]),
     "stream_buffers_bytes": ({"1k": 1024, "1024G": 1 << 40}, ["1023", "1025G"]),
     "keep_alive_timeout_s": ({"0.1": 0.1, "86400": 86400.0}, ["0", "0.09", "86401"]),

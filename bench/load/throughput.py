@@ -13,6 +13,7 @@ import platform
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,8 @@ class Round:
     errors: int
 
 
-def load(contestant: Contestant, connections: int, duration_s: int, *, is_varied: bool) -> Round:
-    """Drive `contestant` for `duration_s`."""
+def load(contestant: Contestant, connections: int, duration_s: int, heads: Sequence[str]) -> Round:
+    """Drive `contestant` for `duration_s`. heads: what wrk.lua is to make of the header sections."""
     before = contestant.cpu_s()
     command = [
         "taskset",
@@ -47,7 +48,7 @@ def load(contestant: Contestant, connections: int, duration_s: int, *, is_varied
         "-s",
         str(SCRIPT),
     ]
-    command += [f"http://127.0.0.1:{contestant.port}{PREDICT}", "--", "varied" if is_varied else "same"]
+    command += [f"http://127.0.0.1:{contestant.port}{PREDICT}", "--", *heads]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     measured = json.loads(printed.strip().splitlines()[-1])
     requests = measured["requests"]
@@ -60,8 +61,8 @@ def load(contestant: Contestant, connections: int, duration_s: int, *, is_varied
     )
 
 
-def contestants(stack: contextlib.ExitStack) -> list[tuple[Contestant, bool]]:
-    """(contestant, whether every request of its load differs), the floor first."""
+def contestants(stack: contextlib.ExitStack) -> list[tuple[Contestant, Sequence[str]]]:
+    """(contestant, the heads of its load), the floor first."""
 
     def start(name: str, model: str, *flags: str) -> Contestant:
         port = free_port()
@@ -70,14 +71,19 @@ def contestants(stack: contextlib.ExitStack) -> list[tuple[Contestant, bool]]:
     port = free_port()
     floor = stack.enter_context(running("floor", floor_command(port), port))
     sync = start("sync", "echo")
-    varied = Contestant("sync, every head differs", sync._process, sync.port)
+
+    def again(name: str) -> Contestant:
+        return Contestant(name, sync._process, sync.port)
+
     return [
-        (floor, False),
-        (sync, False),
-        (start("coroutine", "echo_coroutine"), False),
-        (start("pre + predict + post", "echo_steps"), False),
-        (start("sync, 4 slots", "echo", "--concurrency", "4"), False),
-        (varied, True),
+        (floor, ()),
+        (sync, ()),
+        (start("coroutine", "echo_coroutine"), ()),
+        (start("pre + predict + post", "echo_steps"), ()),
+        (start("sync, 4 slots", "echo", "--concurrency", "4"), ()),
+        (again("sync, 20 fields"), ("many",)),
+        (again("sync, every head differs"), ("varied",)),
+        (again("the same, 20 fields"), ("varied", "many")),
     ]
 
 
@@ -87,8 +93,8 @@ def measure(connections: int, rounds: int, duration_s: int) -> dict[str, list[Ro
     with contextlib.ExitStack() as stack:
         field = contestants(stack)
         for turn in range(-1, rounds):
-            for contestant, is_varied in field:
-                measured = load(contestant, connections, 1 if turn < 0 else duration_s, is_varied=is_varied)
+            for contestant, heads in field:
+                measured = load(contestant, connections, 1 if turn < 0 else duration_s, heads)
                 if turn >= 0:
                     results.setdefault(contestant.name, []).append(measured)
     return results

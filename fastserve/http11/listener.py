@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fastserve.config import Config
+from fastserve.http11.acceptor import Acceptor
 from fastserve.http11.deadlines import Deadlines, Watched
 from fastserve.http11.encoder import Encoder
 from fastserve.messages import Head, Route
+from fastserve.turns import Turns
 
 
 class OpenConnection(Watched, Protocol):
@@ -33,11 +35,14 @@ class Listener:
 
     route: finds what answers a head; called once for each head that is parsed.
     is_draining: the server is stopping: every response closes its connection.
+    acceptor: told of each connection that comes or goes; None before there is one.
     context: that of no request.
+    turns: for connections that have more to do than others should wait for.
     """
 
     __slots__ = (
         "_emptied",
+        "acceptor",
         "config",
         "connections",
         "context",
@@ -46,6 +51,7 @@ class Listener:
         "is_draining",
         "loop",
         "route",
+        "turns",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, route: Callable[[Head], Route]) -> None:
@@ -55,9 +61,17 @@ class Listener:
         self.encoder = Encoder()
         self.connections: set[OpenConnection] = set()
         self.deadlines = Deadlines(loop.time(), self.connections)
+        self.acceptor: Acceptor | None = None
         self.is_draining = False
         self.context = contextvars.copy_context()
+        self.turns = Turns(loop)
         self._emptied: asyncio.Future[None] | None = None
+
+    def enter(self, connection: OpenConnection, transport: asyncio.BaseTransport) -> None:
+        """`connection` has been made."""
+        self.connections.add(connection)
+        if self.acceptor is not None:
+            self.acceptor.on_connection(len(self.connections), transport)
 
     def drain(self) -> None:
         """Close idle connections now, and every other one with its next response."""
@@ -74,6 +88,8 @@ class Listener:
     def forget(self, connection: OpenConnection) -> None:
         """`connection` is lost."""
         self.connections.discard(connection)
+        if self.acceptor is not None:
+            self.acceptor.on_lost(len(self.connections))
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 

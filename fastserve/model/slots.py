@@ -10,42 +10,36 @@ from collections import deque
 
 
 class Slots:
-    """asyncio.Semaphore's rule at a fifth of its price where nothing waits: `try_take` is a plain call."""
+    """asyncio.Semaphore's rule at a fifth of its price where nothing waits.
 
-    __slots__ = ("_free", "_waiting")
+    free: slots that nobody has; none while somebody waits. Who finds one takes it by lowering the number, and who
+    gives one back raises it and calls `hand_out` if anybody is `waiting`: two frames less, 2 % of a request.
+    waiting: who waits for one, the longest first.
+    """
+
+    __slots__ = ("free", "waiting")
 
     def __init__(self, count: int) -> None:
-        self._free = count
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def try_take(self) -> bool:
-        """Take a slot if one is free; none is while somebody waits."""
-        if self._free:
-            self._free -= 1
-            return True
-        return False
+        self.free = count
+        self.waiting: deque[asyncio.Future[None]] = deque()
 
     async def take(self) -> None:
         """Take a slot, behind all who wait already."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._hand_out()
+        self.waiting.append(turn)
+        self.hand_out()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was given the slot while it was being cancelled
-                self.release()
+                self.free += 1
+                self.hand_out()
             raise
 
-    def release(self) -> None:
-        """Give the slot to who has waited longest."""
-        self._free += 1
-        if self._waiting:
-            self._hand_out()
-
-    def _hand_out(self) -> None:
-        while self._free and self._waiting:
-            turn = self._waiting.popleft()
+    def hand_out(self) -> None:
+        """Give what is free to who has waited longest."""
+        while self.free and self.waiting:
+            turn = self.waiting.popleft()
             if not turn.done():  # cancelled while it waited
-                self._free -= 1
+                self.free -= 1
                 turn.set_result(None)

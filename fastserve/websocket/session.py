@@ -91,7 +91,7 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvloop's own class
         self._transport = transport
         self._flow = Flow(transport)
-        self._listener.connections.add(self)
+        self._listener.enter(self, transport)
 
     def data_received(self, received: bytes) -> None:
         self._pings.hear(self._listener.deadlines.now)

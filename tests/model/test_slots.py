@@ -24,6 +24,21 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
+def try_take(slots: Slots) -> bool:
+    """As a step does."""
+    if slots.free:
+        slots.free -= 1
+        return True
+    return False
+
+
+def release(slots: Slots) -> None:
+    """As a step does."""
+    slots.free += 1
+    if slots.waiting:
+        slots.hand_out()
+
+
 async def settle() -> None:
     """Let every task that can go on do so: a slot may go through as many hands as there are tasks."""
     for _ in range(60):
@@ -33,10 +48,10 @@ async def settle() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_slot_can_be_taken_as_often_as_there_are_slots(count: int) -> None:
     slots = Slots(count)
-    assert [slots.try_take() for _ in range(count + 2)] == [True] * count + [False] * 2
-    slots.release()
-    assert slots.try_take()
-    assert not slots.try_take()
+    assert [try_take(slots) for _ in range(count + 2)] == [True] * count + [False] * 2
+    release(slots)
+    assert try_take(slots)
+    assert not try_take(slots)
 
 
 def test_take_does_not_wait_while_a_slot_is_free() -> None:
@@ -44,7 +59,7 @@ def test_take_does_not_wait_while_a_slot_is_free() -> None:
         slots = Slots(2)
         await slots.take()
         await slots.take()
-        assert not slots.try_take()
+        assert not try_take(slots)
 
     run(main())
 
@@ -58,10 +73,10 @@ def test_who_waits_longest_is_next() -> None:
             await slots.take()
             order.append(number)
             await asyncio.sleep(0)
-            slots.release()
+            release(slots)
 
         await asyncio.gather(*(use(number) for number in range(10)))
-        assert slots.try_take()
+        assert try_take(slots)
         return order
 
     assert run(main()) == list(range(10))
@@ -70,11 +85,11 @@ def test_who_waits_longest_is_next() -> None:
 def test_a_released_slot_is_not_taken_from_who_waits() -> None:
     async def main() -> None:
         slots = Slots(1)
-        assert slots.try_take()
+        assert try_take(slots)
         waiting = asyncio.ensure_future(slots.take())
         await settle()
-        slots.release()
-        assert not slots.try_take()
+        release(slots)
+        assert not try_take(slots)
         await waiting
 
     run(main())
@@ -83,15 +98,15 @@ def test_a_released_slot_is_not_taken_from_who_waits() -> None:
 def test_a_waiter_that_was_cancelled_is_passed_over() -> None:
     async def main() -> None:
         slots = Slots(1)
-        assert slots.try_take()
+        assert try_take(slots)
         first, second = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
         await settle()
         first.cancel()
         await settle()
-        slots.release()
+        release(slots)
         await second
-        slots.release()
-        assert slots.try_take()
+        release(slots)
+        assert try_take(slots)
 
     run(main())
 
@@ -99,15 +114,15 @@ def test_a_waiter_that_was_cancelled_is_passed_over() -> None:
 def test_a_waiter_cancelled_as_it_is_given_the_slot_gives_it_on() -> None:
     async def main() -> None:
         slots = Slots(1)
-        assert slots.try_take()
+        assert try_take(slots)
         first, second = asyncio.ensure_future(slots.take()), asyncio.ensure_future(slots.take())
         await settle()
-        slots.release()  # first's now, but it has not run yet
+        release(slots)  # first's now, but it has not run yet
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
         await second
-        assert not slots.try_take()
+        assert not try_take(slots)
 
     run(main())
 
@@ -122,13 +137,13 @@ async def check_slots(count: int, moves: list[tuple[str, int]]) -> None:
     async def use() -> None:
         me = asyncio.current_task()
         assert me is not None
-        if not slots.try_take():
+        if not try_take(slots):
             await slots.take()
         try:
             entered.add(me)
             await leaving[me].wait()
         finally:
-            slots.release()
+            release(slots)
 
     for move, number in moves:
         if move == "come":
@@ -148,7 +163,7 @@ async def check_slots(count: int, moves: list[tuple[str, int]]) -> None:
     for event in leaving.values():
         event.set()
     await asyncio.gather(*came, return_exceptions=True)
-    assert [slots.try_take() for _ in range(count + 1)] == [True] * count + [False]
+    assert [try_take(slots) for _ in range(count + 1)] == [True] * count + [False]
 
 
 MOVES = st.tuples(st.sampled_from(["come", "come", "leave", "cancel"]), st.integers(0, 9))

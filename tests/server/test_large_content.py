@@ -24,7 +24,7 @@ from fastserve.config import Config
 from fastserve.http11.connection import Connection
 from fastserve.http11.listener import Listener
 from fastserve.messages import OCTET_STREAM, Response, Route
-from fastserve.server import open_sockets
+from fastserve.http11.acceptor import open_sockets
 
 kept = np.zeros({SIZE}, np.uint8)
 count = 0

@@ -12,10 +12,10 @@ import uvloop
 
 from fastserve.config import Config
 from fastserve.errors import SetupError
+from fastserve.http11.acceptor import open_sockets
 from fastserve.http11.connection import Connection
 from fastserve.http11.listener import Listener
 from fastserve.messages import Response, Route
-from fastserve.server import open_sockets
 from tests.support.process import serving, write_model
 
 LAST_WORDS = """
