@@ -94,7 +94,8 @@ def test_a_reason_longer_than_a_frame_is_cut(served: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", ["ZeroDivisionError()", "SystemExit(3)", "KeyboardInterrupt()", "asyncio.CancelledError()", "GeneratorExit()"]
+    "error",
+    ["ZeroDivisionError()", "SystemExit(3)", "KeyboardInterrupt()", "asyncio.CancelledError()", "GeneratorExit()"],
 )
 def test_what_it_raises_is_1011_and_the_server_goes_on(served: Server, error: str) -> None:
     assert ask(served, f"raise {error}")[:2] == ([], 1011)
