@@ -64,7 +64,7 @@ _FRAMES: Final = {
         events {{ worker_connections 1024; }}
         http {{
             access_log off;
-            client_max_body_size 200m;
+            client_max_body_size 0;
             client_body_temp_path {directory}/content;
             proxy_temp_path {directory}/proxy;
             fastcgi_temp_path {directory}/fastcgi;
