@@ -56,6 +56,7 @@ KEPT: Final = {
         upstream kept{socket} {{
             server 127.0.0.1:{upstream};
             keepalive 2;
+            keepalive_requests 100000;
         }}
         server {{
             listen 127.0.0.1:{listen};
