@@ -1,7 +1,7 @@
 """The loop's time, shared out among those who would hold it: pipelines, floods of chunks, endless streams.
 
-However many there are, all of them together get TURN_S of each turn of the loop, and everybody else's sockets are
-looked at in between. Knows nobody; used by `http11/connection.py` for callbacks and `model/streams.py` for coroutines.
+However many there are, all of them together get TURN_S of each round of the loop, and all others are looked after in
+between. Knows nobody; used by `http11/connection.py` for callbacks and `model/streams.py` for coroutines.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Final
 # Five requests' worth: long enough that the turns themselves (20 us) cost little, short beside the 4 ms for which
 # Linux lets another process have the core.
 TURN_S: Final = 0.001
-# What those in turn do later in the same round is not seen in advance: coroutines begin only after all have been woken,
-# and what streams yield is written after that. So no more than these go on in one round, and half as many as in the
-# round before if that took longer than LONG_S.
+# What those in turn do later in the same round is not seen in advance: coroutines begin only after all have been
+# woken, and what streams yield is written after that. So no more than these go on in one round, and half as many as
+# in the round before if that took longer than LONG_S.
 MOST_IN_TURN: Final = 16
 LONG_S: Final = 2 * TURN_S
 
