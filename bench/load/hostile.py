@@ -1,7 +1,8 @@
 """How a client that behaves fares beside each attack, and what the attack costs. python -m bench.load.hostile
 
 One server for all attacks, pinned to one core; attacker and client share the other, the attacker at a lower priority.
-Each attack is repeated until its time is up; the client's times alone are taken just before it. Needs two cores.
+Each attack is repeated until its time is up; the client's times alone are taken just before it. Needs two cores, and
+nobody else on them: `waited` says for how long the server was ready to run and others had its core.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from tests.support.neighbour import Neighbour, Report, neighbour_of
 from tests.support.starvation import FLAGS, MODEL, STARVATION, Attack
 
 COLUMNS = (
-    "p50 alone, attacked us  p99 alone, attacked us   ratio   worst ms  new ms  CPU s  of s  peak MB  after MB"
-    "  fds  threads"
+    "p50 alone, attacked us  p99 alone, attacked us   ratio   worst ms  new ms  CPU s  waited  of s"
+    "  peak MB  after MB  fds  threads"
 )
 
 
@@ -66,7 +67,8 @@ def show(name: str, alone: Report, attacked: Report, before: Footprint, after: F
         f"{name:28}{alone.p50_s * 1e6:9.0f}{attacked.p50_s * 1e6:14.0f}{alone.p99_s * 1e6:12.0f}"
         f"{attacked.p99_s * 1e6:13.0f}{attacked.p99_s / alone.p99_s:8.2f}{attacked.worst_s * 1e3:11.1f}"
         f"{attacked.newcomer_s * 1e3:8.1f}"
-        f"{after.cpu_s - before.cpu_s:7.1f}{lasted:6.1f}{after.peak_kb / 1024:9.0f}{after.memory_kb / 1024:10.0f}"
+        f"{after.cpu_s - before.cpu_s:7.1f}{after.waited_s - before.waited_s:8.1f}{lasted:6.1f}"
+        f"{after.peak_kb / 1024:9.0f}{after.memory_kb / 1024:10.0f}"
         f"{after.descriptors - before.descriptors:+5d}{after.threads - before.threads:+9d}",
         flush=True,
     )

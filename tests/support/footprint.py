@@ -21,10 +21,12 @@ POLL_S: Final = 0.01
 class Footprint:
     """cpu_s: user and system time so far, in seconds, all threads.
 
+    waited_s: for which its main thread could have run and other processes had the core.
     memory_kb, peak_kb: resident now, and at most since `reset_peak`, in KiB.
     """
 
     cpu_s: float
+    waited_s: float
     memory_kb: int
     peak_kb: int
     descriptors: int
@@ -38,6 +40,7 @@ def footprint_of(pid: int) -> Footprint:
     status = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
     return Footprint(
         cpu_s=(int(times[11]) + int(times[12])) / _TICKS,
+        waited_s=int((process / "schedstat").read_text().split()[1]) / 1e9,
         memory_kb=int(status["VmRSS"].split()[0]),
         peak_kb=int(status["VmHWM"].split()[0]),
         descriptors=len(list((process / "fd").iterdir())),

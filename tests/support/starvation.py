@@ -73,9 +73,11 @@ def _drip(crowd: Crowd, first: bytes, drop: bytes) -> None:
 def idle_connections(crowd: Crowd) -> None:
     """Half of them have asked once; at the end some of each half ask, and get their answers."""
     asking = post(b'{"whose": "mine"}')
-    used = crowd.join(IDLE // 2, asking)
-    crowd.hear(used, lambda peer: peer.status > 0)
-    unused = crowd.join(IDLE // 2)
+    used, unused = [], []
+    for _ in range(IDLE // 40):  # at the server's pace: a storm is another attack
+        used += crowd.join(20, asking)
+        crowd.hear(used[-20:], lambda peer: peer.status > 0)
+        unused += crowd.join(20)
     late = used[::50] + unused[::50]
     for peer in late:
         peer.received.clear()
