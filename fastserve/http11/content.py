@@ -90,7 +90,7 @@ class ChunkedContent:
     """
 
     __slots__ = ("_config", "_content_bytes", "_expected", "_extension_bytes", "_file", "_line", "_missing",
-                 "_trailer_bytes", "received")  # fmt: skip
+                 "_trailer_bytes", "_trailers", "received")  # fmt: skip
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -101,6 +101,7 @@ class ChunkedContent:
         self._content_bytes = 0
         self._extension_bytes = 0
         self._trailer_bytes = 0
+        self._trailers = 0
         self.received = 0
 
     @property
@@ -176,6 +177,9 @@ class ChunkedContent:
             self._expected = _Expected.NOTHING
         else:  # trailers are counted and dropped, never merged into the header section (RFC 9110 section 6.5.1)
             self._trailer_bytes += len(line) + 2
+            self._trailers += 1
+            if self._trailers > self._config.max_header_fields:
+                raise RequestError(431, f"more than {self._config.max_header_fields} trailer fields")
             if TRAILER_LINE.fullmatch(line) is None:
                 raise RequestError(400, "malformed chunked content: a trailer field that is none")
 

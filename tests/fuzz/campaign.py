@@ -1,0 +1,149 @@
+"""A long run from a seed: streams one after the other, each judged, until time and number are up or one fails.
+
+The streams are `streams.py`'s and `live_streams.py`'s. Called by `__main__.py` in each of its processes, and by a test.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import functools
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from tests.fuzz import corpus
+from tests.fuzz.choices import Seeded
+from tests.fuzz.judge import judge
+from tests.fuzz.live import LiveServer
+from tests.fuzz.live_streams import fuzz_live
+from tests.fuzz.play import World
+from tests.fuzz.resources import Resources, measure
+from tests.fuzz.scenario import Scenario, to_line
+from tests.fuzz.shrinking import shrink
+from tests.fuzz.streams import make_any
+
+LIVE_ONE_IN: Final = 25  # they cost ten times as much
+H11_ONE_IN: Final = 6  # it costs as much as all the rest
+# By then caches are full and the heap has its shape: a tenth of a long run.
+WARM_UP_STREAMS: Final = 50_000
+REPORT_S: Final = 30.0
+# A stream takes milliseconds; one that takes this long has hung, and where is written to stderr.
+HANG_S: Final = 120.0
+CHECK_EVERY: Final = 500
+
+
+class Failure(NamedTuple):
+    """name: what `--only` takes. scenario: shrunk; None if it failed at a live server, from which nothing is kept."""
+
+    name: str
+    error: str
+    scenario: Scenario | None
+
+
+class Result(NamedTuple):
+    """before: after the warm-up if there was time for it (is_warm), else at the start."""
+
+    streams: int
+    seconds: float
+    is_warm: bool
+    before: Resources
+    after: Resources
+    failure: Failure | None
+
+
+class Campaign:
+    """One process's share. To be closed. prefix: seed and number of the process, as in a stream's name."""
+
+    def __init__(self, prefix: str, say: Callable[[str], None] = print) -> None:
+        self._prefix = prefix
+        self._say = say
+        self._corpus = corpus.read_streams()
+        self._directory = tempfile.TemporaryDirectory()
+        self._world = World()
+        self._live = LiveServer(Path(self._directory.name))
+
+    def close(self) -> None:
+        self._world.close()
+        self._live.close()
+        self._directory.cleanup()
+
+    def run(self, seconds: float, streams: int, warm_up: int = WARM_UP_STREAMS) -> Result:
+        """Until both `seconds` have passed and `streams` have been judged."""
+        began = reported = time.monotonic()
+        before = self.measure()
+        self._say(f"{self._prefix}: at the start {before}")
+        failure = None
+        count = 0
+        while failure is None:
+            if count % CHECK_EVERY == 0:
+                faulthandler.dump_traceback_later(HANG_S, exit=True)
+                elapsed = time.monotonic() - began
+                if elapsed >= seconds and count >= streams:
+                    break
+                if time.monotonic() - reported > REPORT_S:
+                    reported = time.monotonic()
+                    self._say(f"{self._prefix}: {count:,} streams, {count / elapsed:,.0f}/s, {self.measure()}")
+            failure = self.run_one(count)
+            count += 1
+            if count == warm_up:
+                before = self.measure()
+                self._say(f"{self._prefix}: warm {before}")
+        faulthandler.cancel_dump_traceback_later()
+        return Result(count, time.monotonic() - began, count >= warm_up, before, self.measure(), failure)
+
+    def measure(self) -> Resources:
+        return measure(self._live.loop)
+
+    def run_one(self, number: int) -> Failure | None:
+        """Judge the stream of that number; its choices come from its name alone."""
+        name = f"{self._prefix}:{number}"
+        choices = Seeded(name)
+        if number % LIVE_ONE_IN == LIVE_ONE_IN - 1:
+            error = _error_of(lambda: fuzz_live(self._live, choices))
+            return None if error is None else Failure(name, error, None)
+        scenario = make_any(choices, self._corpus)
+        asks_h11 = number % H11_ONE_IN == 0
+        error = _error_of(lambda: judge(self._world, scenario, asks_h11=asks_h11))
+        if error is None:
+            return None
+        return Failure(name, error, shrink_find(scenario))
+
+
+def run_share(prefix: str, seconds: float, streams: int) -> Result:
+    """One process's part of a long run, told of on stdout."""
+    campaign = Campaign(prefix, functools.partial(print, flush=True))
+    try:
+        return campaign.run(seconds, streams)
+    finally:
+        campaign.close()
+
+
+def shrink_find(scenario: Scenario) -> Scenario:
+    """`scenario`, smaller if it fails in a fresh world too."""
+
+    def fails(smaller: Scenario) -> bool:
+        world = World()
+        try:
+            return _error_of(lambda: judge(world, smaller)) is not None
+        finally:
+            world.close()
+
+    return shrink(scenario, fails) if fails(scenario) else scenario
+
+
+def _error_of(judged: Callable[[], object]) -> str | None:
+    try:
+        judged()
+    except Exception as error:  # noqa: BLE001 - whatever is raised is what is looked for
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def describe(failure: Failure) -> str:
+    """All that is needed to play it again."""
+    lines = [f"FAILED {failure.name}: {failure.error}", f"again: python -m tests.fuzz --only {failure.name}"]
+    if failure.scenario is not None:
+        lines.append(f"shrunk: {to_line(failure.scenario)}")
+    return "\n".join(lines)
