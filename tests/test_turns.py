@@ -126,6 +126,23 @@ def test_a_coroutine_that_is_cancelled_while_it_waits_holds_nobody_up() -> None:
     run(main())
 
 
+def test_one_that_fails_does_not_stop_the_others() -> None:
+    async def main() -> None:
+        loop, failures = asyncio.get_running_loop(), list[str]()
+        loop.set_exception_handler(lambda loop, context: failures.append(repr(context["exception"])))
+        turns, done = Turns(loop), asyncio.Event()
+
+        def fail() -> None:
+            raise ValueError("a bug")
+
+        turns.put(fail)
+        turns.put(done.set)
+        await done.wait()
+        assert failures == ["ValueError('a bug')"]
+
+    run(main())
+
+
 def test_nothing_of_one_is_seen_by_the_next() -> None:
     name: contextvars.ContextVar[str] = contextvars.ContextVar("name")
 
