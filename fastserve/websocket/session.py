@@ -34,9 +34,6 @@ MAX_UNSENT_PONGS: Final = 256
 MAX_DEFLATED_BYTES: Final = 64 * KIB
 # The library's own close_timeout: from our Close or the failure to the end of the TCP connection.
 CLOSE_TIMEOUT_S: Final = 10.0
-# A method that always finds room to send lets others have a turn after this long: until then nothing is on the wire,
-# and that its peer has left cannot be known.
-TURN_S: Final = 0.001
 MAX_REASON_BYTES: Final = 123  # a control frame less the code (RFC 6455 section 5.5)
 
 
@@ -58,7 +55,6 @@ class Session(asyncio.Protocol):
         "_pings",
         "_protocol",
         "_transport",
-        "_turn_ends",
         "_unsent_pongs",
         "_will_feed",
         "_writable",
@@ -80,7 +76,6 @@ class Session(asyncio.Protocol):
         self._inbox = Inbox()  # it is over when the connection is: nothing further arrives or can be sent
         self._unsent_pongs = 0
         self._writable = asyncio.Event()
-        self._turn_ends = 0.0  # the first turn is given at once: the first message goes out
         self._peer_sent_eof = False
         self._is_accepted = False
         self._is_draining = listener.is_draining
@@ -182,7 +177,8 @@ class Session(asyncio.Protocol):
         await self._wait_writable()
         self._send_message(content)
         self._settle()
-        await self._give_turn()
+        # A method that only sends may never wait; and until it does, nothing is on the wire, nor is known who has left.
+        await self._listener.turns.give()
         await self._wait_writable()
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
@@ -284,13 +280,6 @@ class Session(asyncio.Protocol):
             (protocol.send_text if isinstance(content, str) else protocol.send_binary)(payload)
         finally:
             protocol.extensions = extensions
-
-    async def _give_turn(self) -> None:
-        """Let the loop write and listen, if the method has kept it from that for TURN_S."""
-        time = asyncio.get_running_loop().time
-        if time() > self._turn_ends:
-            await asyncio.sleep(0)
-            self._turn_ends = time() + TURN_S
 
     async def _wait_writable(self) -> None:
         """Until the peer keeps up. Raises ConnectionError if nothing can be sent any more."""
