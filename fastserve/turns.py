@@ -1,7 +1,8 @@
 """The loop's time, shared out among those who would hold it: pipelines, floods of chunks, endless output.
 
 However many there are, all of them together get TURN_S of each round of the loop, and all others are looked after in
-between. Knows nobody; used by `http11/connection.py` for callbacks and `model/streams.py` for coroutines.
+between. Used by `http11/connection.py` for callbacks, by `model/streams.py` and `websocket/session.py` for
+coroutines.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from fastserve.config import Config
 from fastserve.http11.listener import Listener
 from fastserve.messages import Request
+from fastserve.turns import Turns
 from fastserve.websocket.handshake import MAX_MESSAGE_BYTES, read_handshake
 from fastserve.websocket.session import Session
 from tests.support.fakes import Peer
@@ -103,6 +104,7 @@ class WebSocketPeer(Peer):
         request.connection.upgrade(request, lambda listener: self._open(listener, good))
 
     def _open(self, listener: Listener, good: Any) -> Session:
+        listener.turns = Turns(asyncio.get_running_loop())  # where the method runs
         self.session = Session(listener, good)
         if self._accepts:
             self.loop.call_soon(self.session.accept)
