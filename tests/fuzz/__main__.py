@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--streams", type=int, help="at least so many; 100,000 a minute without")
     parser.add_argument("--seed", default=str(time.time_ns()), help="the same streams as an earlier run")
-    parser.add_argument("--only", metavar="SEED:PROCESS:NUMBER", help="one stream of an earlier run")
+    parser.add_argument("--only", metavar="SEED:PROCESS:TURN", help="one turn of an earlier run")
     parser.add_argument("--guided", action="store_true", help="guided by coverage, for --minutes; needs atheris")
     arguments = parser.parse_args()
     if arguments.only is not None:

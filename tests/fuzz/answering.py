@@ -14,9 +14,6 @@ from fastserve.messages import Request, Response
 PADDING: Final = b"." * 70_000
 EMPTY: Final = b""
 
-# The answer is not given at once but in later turns: a bit of the manner.
-LATER: Final = 0x80
-
 Answer = Callable[[Request, bytes], Iterator[None]]
 
 

@@ -23,20 +23,39 @@ CUTTING: Final = (Ending.RESET,)
 EARLY: Final = (Ending.RESET, Ending.DRAIN)
 
 
-def judge(world: World, scenario: Scenario, *, asks_h11: bool = True) -> None:
-    """Play `scenario`, in all its ways, and check all that came of it. Raises Violation, or what fastserve raised."""
-    outcome = world.play(scenario)
-    if outcome.complaints:
-        raise Violation("; ".join(outcome.complaints))
-    answers = read_answers(outcome.sent, outcome.seen)
-    check_answers(outcome, answers, may_lack_one=scenario.ending in CUTTING)
-    if scenario.expected is not None:
-        check_expected(scenario, outcome, answers)
-    plainest = scenario.plainest()
-    if plainest != scenario:
-        check_same(scenario, outcome, answers, world.play(plainest))
+def judge(world: World, *scenarios: Scenario, asks_h11: bool = True) -> None:
+    """Play `scenarios`, the same but for cuts and timing, and check all that came of them.
+
+    Raises Violation, or what fastserve raised; its `scenario` attribute is the one that did.
+    """
+    plainest = scenarios[0].plainest()
+    outcome = judge_one(world, plainest)
+    others = read_answers(outcome.sent, outcome.seen)
     if asks_h11:
-        check_second_opinion(scenario, outcome)
+        check_second_opinion(plainest, outcome)
+    for scenario in scenarios:
+        if scenario != plainest:
+            judge_one(world, scenario, outcome, others)
+
+
+def judge_one(
+    world: World, scenario: Scenario, plainest: Outcome | None = None, others: Sequence[Answer] = ()
+) -> Outcome:
+    """The same for one. plainest, others: what came of it in one read, and the answers; None if this is that."""
+    try:
+        outcome = world.play(scenario)
+        if outcome.complaints:
+            raise Violation("; ".join(outcome.complaints))
+        answers = read_answers(outcome.sent, outcome.seen)
+        check_answers(outcome, answers, may_lack_one=scenario.ending in CUTTING)
+        if scenario.expected is not None:
+            check_expected(scenario, outcome, answers)
+        if plainest is not None:
+            check_same(scenario.ending in EARLY, outcome, answers, plainest, others)
+    except Exception as error:
+        error.scenario = scenario  # type: ignore[attr-defined]
+        raise
+    return outcome
 
 
 def check_answers(outcome: Outcome, answers: Sequence[Answer], *, may_lack_one: bool) -> None:
@@ -93,20 +112,20 @@ def check_expected(scenario: Scenario, outcome: Outcome, answers: Sequence[Answe
         raise Violation(f"a valid stream was refused: {answers[-1]}")
 
 
-def check_same(scenario: Scenario, outcome: Outcome, answers: Sequence[Answer], plainest: Outcome) -> None:
+def check_same(
+    is_early: bool, outcome: Outcome, answers: Sequence[Answer], plainest: Outcome, others: Sequence[Answer]
+) -> None:
     """Neither cuts nor timing change what is run and what is answered.
 
-    Except that a peer that leaves, and a server that ends, cut both off; and that refused content which is not there
-    yet is not waited for.
+    Except that a peer that leaves, and a server that ends, cut both off (is_early); and that refused content which is
+    not there yet is not waited for.
     """
     if not (outcome.is_timing_free and plainest.is_timing_free):
         return
-    seen, others = outcome.seen, plainest.seen
-    is_early = scenario.ending in EARLY
-    both = min(len(seen), len(others)) if is_early else None
-    _check_alike("run", seen[:both], others[:both])
+    both = min(len(outcome.seen), len(plainest.seen)) if is_early else None
+    _check_alike("run", outcome.seen[:both], plainest.seen[:both])
     if not is_early:
-        _check_alike("answered", _essence(answers), _essence(read_answers(plainest.sent, others)))
+        _check_alike("answered", _essence(answers), _essence(others))
         _check_alike("open afterwards", [outcome.is_open], [plainest.is_open])
 
 

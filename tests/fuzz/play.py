@@ -15,9 +15,9 @@ from fastserve.http11.connection import READ_OFF_BYTES, Connection
 from fastserve.http11.listener import Listener
 from fastserve.http11.phase import MOVES, Phase
 from fastserve.messages import CHUNKED, Head, Request, Response, Route
-from tests.fuzz.answering import CUTTING, LATER, UNSIZED, Answer, choose, echo_of, send_whole
+from tests.fuzz.answering import CUTTING, UNSIZED, Answer, choose, echo_of, send_whole
 from tests.fuzz.grammar import REFUSED
-from tests.fuzz.scenario import Ending, Scenario
+from tests.fuzz.scenario import LATER, Ending, Scenario
 from tests.support.fakes import FakeLoop, FakeTransport
 
 PROBE: Final = b"GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n"

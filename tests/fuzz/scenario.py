@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from tests.fuzz.choices import Choices
 
+# The bit of a manner that says: not at once, but in later turns.
+LATER: Final = 0x80
 # Pieces of one stream: more say nothing new, and byte by byte is a test of its own.
 MAX_CUTS: Final = 8
 
@@ -64,7 +66,7 @@ class Scenario:
 
     def plainest(self) -> Scenario:
         """The same in one read, with each answer given at once to a peer that reads: what it must amount to."""
-        return dataclasses.replace(self, cuts=(), tempo=b"", manners=bytes(m & 0x7F for m in self.manners))
+        return dataclasses.replace(self, cuts=(), tempo=b"", manners=bytes(manner & ~LATER for manner in self.manners))
 
 
 def dress(
@@ -82,6 +84,14 @@ def dress(
         expected=expected,
         stays_open=stays_open,
     )
+
+
+def redress(choices: Choices, scenario: Scenario) -> Scenario:
+    """`scenario` with other cuts and another timing; what it must amount to is the same."""
+    cuts = sorted(choices.below(len(scenario.raw) + 1) for _ in range(choices.below(MAX_CUTS + 1)))
+    later = choices.below(4)
+    manners = bytes(manner ^ LATER * (later >> number % 2 & 1) for number, manner in enumerate(scenario.manners))
+    return dataclasses.replace(scenario, cuts=tuple(cuts), manners=manners, tempo=choices.octets(4))
 
 
 def to_line(scenario: Scenario) -> str:
