@@ -87,7 +87,7 @@ class Head:
         self.keep_alive = keep_alive
         self.expects_continue = expects_continue
         self.request_id = self.chain_request_id = None
-        if not _NAMES.isdisjoint(fields):
+        if not fields.keys().isdisjoint(_NAMES):  # looks up three, however many there are
             self.request_id = _name_in(fields, b"x-request-id") or _name_in(fields, b"x-baseten-request-id")
             self.chain_request_id = _name_in(fields, b"x-baseten-chain-request-id")
             is_named = is_named or self.request_id is not None or self.chain_request_id is not None

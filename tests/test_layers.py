@@ -28,6 +28,7 @@ ORDER: Final = (
     ("codec",),
     ("messages",),
     ("lifecycle",),
+    ("turns",),
     ("forks",),
     ("config",),
     ("options",),

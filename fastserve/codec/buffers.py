@@ -59,6 +59,19 @@ def _count(holder: Sequence[Any] | Mapping[Any, Any], key: Any) -> int:
 _ONCE: Final = _count([object()], 0)
 
 
+def plain_bytes(value: Any) -> bytes:
+    """`value`, which must be bytes, bytearray or memoryview, as bytes that are what they say.
+
+    A subclass may have a `__len__` of its own, such as a count of frames; as the Content-Length it would let the rest
+    of the content be read as the next response. Raises ResultError for anything else: `bytes(5)` is five zeros.
+    """
+    if type(value) is bytes:
+        return value
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return memoryview(value).tobytes()
+    raise ResultError(f"the content of a response must be bytes, not {type(value).__name__}")
+
+
 def content_of_bytes(value: bytes | bytearray | memoryview, *, is_sole: bool) -> Content:
     """is_sole: the caller alone holds `value`."""
     if type(value) is bytes:

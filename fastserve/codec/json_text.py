@@ -56,7 +56,8 @@ def decode_json(content: bytes) -> Any:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
-        return _decode_with_standard_library(content)
+        pass  # with its copy of the content as text
+    return _decode_with_standard_library(content)
 
 
 def _decode_with_standard_library(content: bytes) -> Any:

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
+from fastserve.codec.collector import MIN_BYTES, resting_collector
 from fastserve.errors import RequestError
 
 
@@ -37,6 +38,10 @@ def refusal_without_msgpack() -> RequestError | None:
 _WALK_BYTES: Final = 1 << 20
 _CAREFUL_MSGPACK: Final = (1, 2, 4)
 
+# How the key b"data" ends in every form that msgpack has for bytes. Without it no map has a tag, and none need be
+# looked at: ten million empty ones take 0.8 s instead of 1.7.
+_DATA_KEY: Final = b"\x04data"
+
 
 def decode_msgpack(content: bytes) -> Any:
     """The value that `content` holds. Arrays are read-only views of bytes, as with Truss.
@@ -51,9 +56,14 @@ def decode_msgpack(content: bytes) -> Any:
             walker = msgpack.Unpacker(max_buffer_size=len(content))
             walker.feed(content)
             walker.skip()
-        return msgpack.unpackb(content, object_hook=_decode_map)
+        decode = _decode_map if _DATA_KEY in content else None
+        if len(content) <= MIN_BYTES:
+            return msgpack.unpackb(content, object_hook=decode)
+        with resting_collector():
+            return msgpack.unpackb(content, object_hook=decode)
     except msgpack.ExtraData as error:
-        raise _bad(f"{len(error.extra)} bytes follow its end") from None
+        looks = "; it looks like JSON, whose Content-Type is application/json" if content[:1] in (b"{", b"[") else ""
+        raise _bad(f"{len(error.extra)} bytes follow its end{looks}") from None
     except msgpack.OutOfData:
         raise _bad("it ends too early") from None
     except (msgpack.StackError, RecursionError):

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from fastserve.codec.buffers import plain_bytes
 from fastserve.endpoints.failures import failure, log_failure
 from fastserve.endpoints.user_responses import UserHead, read_head
 from fastserve.errors import ResultError
@@ -98,7 +99,8 @@ class AsgiReply:
             if self._when_complete is not None:
                 self._open_stream(self._head)  # now: its head may have to go out before the first piece is there
         elif kind == "http.response.body" and self._head is not None and not self._is_complete:
-            await self._send_content(self._head, message.get("body", b""), message.get("more_body", False))
+            content = plain_bytes(message.get("body", b""))
+            await self._send_content(self._head, content, message.get("more_body", False))
         else:
             raise ResultError(f"a response cannot send {kind!r} here")
 
@@ -109,7 +111,7 @@ class AsgiReply:
             if head.length not in (None, len(content)) and kind[0] != 304 and not hasattr(self._app, "body"):
                 raise ResultError(f"{len(content)} bytes of content, and a Content-Length of {head.length}")
             request = self._prediction.request
-            request.connection.send_response(request, Response(kind, bytes(content), fields))
+            request.connection.send_response(request, Response(kind, content, fields))
             self._complete()
             return
         stream = self._stream or self._open_stream(head)

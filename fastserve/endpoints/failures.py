@@ -10,7 +10,8 @@ import logging
 from typing import Any, Final
 
 from fastserve.codec.json_text import encode_json
-from fastserve.endpoints.user_responses import ERROR_FIELDS, encode_pairs, read_head
+from fastserve.endpoints.marks import FROM_CLIENT, FROM_MODEL, FROM_SERVER, error_fields
+from fastserve.endpoints.user_responses import CHOSEN_FIELDS, encode_pairs, read_head
 from fastserve.errors import RequestError, ResultError
 from fastserve.interface.responses import is_http_error
 from fastserve.logs import trimmed
@@ -18,22 +19,12 @@ from fastserve.messages import JSON, Response, encode_fields, error_response
 
 _logger: Final = logging.getLogger("fastserve")
 
-# Truss's error codes: who is to look for the mistake.
-FROM_CLIENT: Final = 700
-FROM_MODEL: Final = 600
-FROM_SERVER: Final = 500
-
 _MODEL_MESSAGE: Final = "Internal Server Error (in model/chainlet)."
 
 
 def truss_error(status: int, code: int, message: object, fields: bytes = b"") -> Response:
     """An error response with Truss's header fields. code: FROM_CLIENT, FROM_MODEL or FROM_SERVER."""
     return error_response(status, message, error_fields(code) + fields)
-
-
-def error_fields(code: int) -> bytes:
-    """Truss's header fields of an error."""
-    return b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: %d\r\n" % code
 
 
 NOT_READY: Final = truss_error(503, FROM_MODEL, "Model with name model is not ready.")
@@ -72,7 +63,7 @@ def _chosen_failure(error: Any, directory: str, loses_headers: bool) -> Response
     except Exception as wrong:  # noqa: BLE001 - its headers may be anything
         log_failure(wrong, directory)
         return MODEL_FAILED
-    fields = given.fields.removesuffix(ERROR_FIELDS)
+    fields = given.fields.removesuffix(CHOSEN_FIELDS)
     return Response((given.kind[0], JSON), content, error_fields(FROM_MODEL) + fields)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import functools
 from typing import Final
 
+from fastserve.codec.collector import MIN_BYTES, resting_collector
 from fastserve.codec.json_text import (
     decode_as_python,
     decode_json,
@@ -20,13 +21,14 @@ from fastserve.codec.json_text import (
 )
 from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.config import Config
-from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, failure, refusal, truss_error
+from fastserve.endpoints.failures import NOT_READY, failure, refusal, truss_error
+from fastserve.endpoints.marks import FROM_CLIENT
 from fastserve.endpoints.prediction import BinaryPrediction, Prediction
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
 from fastserve.lifecycle import Lifecycle
-from fastserve.messages import JSON, OCTET_STREAM, Head, Request, Route
+from fastserve.messages import CHUNKED, JSON, OCTET_STREAM, Head, Request, Route
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.typed import Unread
 
@@ -64,6 +66,7 @@ class MethodEndpoint:
         self._entry = entry
         self._submit = entry.submit
         self._route = Route(self.answer)
+        self._large_route = Route(self.answer_large)
         self._early_route = Route(self._answer_early)
         self._missing = truss_error(404, FROM_CLIENT, f"`{name}` must only be called if model has it.")
         self._decode = decode_json if is_fast else decode_as_python
@@ -77,7 +80,8 @@ class MethodEndpoint:
         if is_binary:
             return self._binary_route
         if refused is None or isinstance(self._entry.input_type, Unread):
-            return self._route
+            is_large = head.content_length > MIN_BYTES or head.content_length == CHUNKED
+            return self._large_route if is_large else self._route
         response = refusal(refused)
         return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
 
@@ -106,6 +110,21 @@ class MethodEndpoint:
             prediction.let_ask()
         request.content = b""
         self._submit(prediction)
+
+    def answer_large(self, request: Request) -> None:
+        """The same for JSON that may hold a great many values."""
+        entry = self._entry
+        if not entry.exists:
+            request.connection.send_response(request, self._missing)
+            return
+        checked = entry.input_type
+        try:
+            with resting_collector():
+                payload = self._decode(request.content) if checked is None else checked.parse_json(request.content)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self._refuse(request, error)
+            return
+        self._run(request, Prediction(self, request, payload))
 
     def answer_binary(self, request: Request) -> None:
         """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is."""

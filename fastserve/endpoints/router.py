@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from fastserve.endpoints.failures import FROM_CLIENT, truss_error
+from fastserve.endpoints.failures import truss_error
+from fastserve.endpoints.marks import FROM_CLIENT
 from fastserve.endpoints.openapi import Operations
 from fastserve.messages import Head, Request, Response, Route
 

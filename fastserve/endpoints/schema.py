@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from fastserve.codec.json_text import encode_json
-from fastserve.endpoints.failures import FROM_MODEL, FROM_SERVER, NOT_READY, truss_error
+from fastserve.endpoints.failures import NOT_READY, truss_error
+from fastserve.endpoints.marks import FROM_MODEL, FROM_SERVER
 from fastserve.endpoints.openapi import Operations, build_document
 from fastserve.errors import text_of
 from fastserve.lifecycle import Lifecycle

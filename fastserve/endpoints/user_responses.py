@@ -9,17 +9,17 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from fastserve.codec.buffers import Content, as_content, is_held_once
+from fastserve.codec.buffers import Content, as_content, is_held_once, plain_bytes
 from fastserve.codec.json_text import encode_json
+from fastserve.endpoints import marks
 from fastserve.errors import ResultError
+from fastserve.interface.responses import OwnResponse
 from fastserve.interface.responses import Response as UserResponse
-from fastserve.interface.responses import StreamingResponse
 from fastserve.messages import JSON, OCTET_STREAM, Response
 
 # Truss marks what a model answers from 300 on as the client's doing.
-ERROR_FIELDS: Final = b"X-BASETEN-ERROR-SOURCE: 04\r\nX-BASETEN-ERROR-CODE: 700\r\n"
 FIRST_MARKED: Final = 300
-_MARKS: Final = frozenset({b"x-baseten-error-source", b"x-baseten-error-code"})
+CHOSEN_FIELDS: Final = marks.error_fields(marks.FROM_CLIENT)
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token, RFC 9110 section 5.6.2
 _VALUE: Final = re.compile(rb"[\t -~\x80-\xff]*")  # RFC 9110 section 5.5: no CR, LF or NUL, which would end the field
@@ -56,10 +56,10 @@ def read_head(status: object, pairs: Iterable[tuple[bytes, bytes]], default_type
             content_type = value
         elif name == b"content-length":
             length = _read_length(value)
-        elif name not in _OURS and (status < FIRST_MARKED or name not in _MARKS):
+        elif name not in _OURS and (status < FIRST_MARKED or name not in marks.NAMES):
             lines += b"%b: %b\r\n" % (given, value)
     if status >= FIRST_MARKED:
-        lines += ERROR_FIELDS
+        lines += CHOSEN_FIELDS
     return UserHead(Response((int(status), content_type), b"", lines), length)
 
 
@@ -77,7 +77,7 @@ def encode_pairs(headers: Iterable[tuple[object, object]]) -> list[tuple[bytes, 
         raise ResultError(f"a header field holds text that is not Latin-1: {error}") from None
 
 
-def head_of(user: UserResponse | StreamingResponse, default_type: bytes) -> UserHead:
+def head_of(user: OwnResponse, default_type: bytes) -> UserHead:
     """Status and fields of one of our own response objects."""
     given = [] if user.media_type is None else [("content-type", user.media_type)]
     return read_head(user.status_code, encode_pairs([*user.headers.items(), *given]), default_type)
@@ -120,4 +120,4 @@ def whole_of_starlette(user: Any) -> Response | None:
     if type(user).__call__ is not base.__call__ or user.background is not None:
         return None
     response = read_head(user.status_code, user.raw_headers).response
-    return Response(response.kind, bytes(user.body), response.fields)
+    return Response(response.kind, plain_bytes(user.body), response.fields)

@@ -9,7 +9,8 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
-from fastserve.endpoints.failures import FROM_CLIENT, NOT_READY, log_failure, refusal, truss_error
+from fastserve.endpoints.failures import NOT_READY, log_failure, refusal, truss_error
+from fastserve.endpoints.marks import FROM_CLIENT
 from fastserve.errors import RequestError, text_of
 from fastserve.interface.starlette_websocket import is_disconnect, make_websocket
 from fastserve.lifecycle import Lifecycle, State

@@ -15,9 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from fastserve.errors import SetupError
+from fastserve.options import KIB
 
 # uvicorn's and Truss's: a burst of new connections waits in the kernel instead of being refused.
 BACKLOG: Final = 2048
+# What the kernel holds of a connection's answers before it can send them; connections inherit it. Without it that is
+# up to 4 MB each (tcp_wmem), which one client in hundreds that do not read fills with answers, and the stall timeout
+# does not run meanwhile. The transport's own buffer goes on where this ends.
+UNSENT_BYTES: Final = 128 * KIB
 # Descriptors that connections never take: what the model and its libraries open at work (weights, pipes, clients of
 # their own), and what the server needs to reset a connection. Half of them if there are few.
 SPARE_DESCRIPTORS: Final = 64
@@ -171,7 +176,9 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, address in dict.fromkeys(found):
             host_and_port = (address[0], opened[0].getsockname()[1] if opened else port)
-            opened.append(socket.create_server(host_and_port, family=family, backlog=BACKLOG))
+            listening = socket.create_server(host_and_port, family=family, backlog=BACKLOG)
+            opened.append(listening)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
     except (OSError, UnicodeError) as error:  # UnicodeError: not a host name at all
         for listening in opened:
             listening.close()

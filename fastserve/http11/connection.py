@@ -37,12 +37,14 @@ from fastserve.messages import JSON, Addresses, Head, Request, Response, encode_
 from fastserve.options import KIB
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
-# the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do.
+# the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do. Past that much they
+# are left unread for the rest of the time: a proxy that can write no more turns to the answer, where a reset would have
+# been its 502.
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 256 * KIB
 # Refused content up to this is read off and the connection kept; above it the answer comes at once and closes.
 READ_OFF_BYTES: Final = 256 * KIB
-# Pipelined requests answered in one turn of the loop; then other connections have theirs.
+# Pipelined requests that a connection is answered in one turn of the loop; then others have theirs.
 PIPELINE_BURST: Final = 16
 
 # Sent in the middle of a stream whose peer has sent EOF and may be gone: the first is answered with a reset then, the
@@ -325,7 +327,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._is_advancing = False
         self._flow.pause_reading()
-        self._listener.loop.call_soon(self._advance)
+        self._listener.turns.put(self._advance)
 
     def _can_parse(self) -> bool:
         """Whether the next message may be looked at: there is one, nothing runs, the peer reads its answers."""
@@ -380,8 +382,9 @@ class Connection(asyncio.Protocol):
         """Content goes on: refuse what need not be read, let a receiver of its own take what is large."""
         head = self._reader.head
         assert head.route is not None
-        if head.route.is_refusal and content.received > READ_OFF_BYTES:
-            self._refuse_content(head)
+        if head.route.is_refusal:
+            if content.received > READ_OFF_BYTES:
+                self._refuse_content(head)
         elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES and not self._reader.unread:
             self._content = LargeReceiver(self, content, self._on_large_content)
             self._set_protocol(self._content)
@@ -509,7 +512,7 @@ class Connection(asyncio.Protocol):
     def _discard(self, size: int) -> None:
         self._discarded += size
         if self._discarded > LINGER_BYTES:
-            self.close_now()
+            self._flow.pause_reading()
 
     def _close(self) -> None:
         """Close once what is written has been sent."""

@@ -15,6 +15,7 @@ from fastserve.http11.acceptor import Acceptor
 from fastserve.http11.deadlines import Deadlines, Watched
 from fastserve.http11.encoder import Encoder
 from fastserve.messages import Head, Route
+from fastserve.turns import Turns
 
 
 class OpenConnection(Watched, Protocol):
@@ -36,6 +37,7 @@ class Listener:
     is_draining: the server is stopping: every response closes its connection.
     acceptor: told of each connection that comes or goes; None before there is one.
     context: that of no request.
+    turns: for connections that have more to do than others should wait for.
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Listener:
         "is_draining",
         "loop",
         "route",
+        "turns",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, route: Callable[[Head], Route]) -> None:
@@ -61,6 +64,7 @@ class Listener:
         self.acceptor: Acceptor | None = None
         self.is_draining = False
         self.context = contextvars.copy_context()
+        self.turns = Turns(loop)
         self._emptied: asyncio.Future[None] | None = None
 
     def enter(self, connection: OpenConnection, transport: asyncio.BaseTransport) -> None:

@@ -50,11 +50,15 @@ class _ListSink:
 
 
 class RequestLine(NamedTuple):
-    """method and target as they came; path: percent-decoded, without the query; is_http10: the version."""
+    """method and target as they came; path: percent-decoded, without the query; is_http10: the version.
+
+    authority: that of a target in absolute-form, which stands for Host (RFC 9112 section 3.2.2); else None.
+    """
 
     method: bytes
     target: bytes
     path: bytes
+    authority: bytes | None
     is_http10: bool
 
 
@@ -77,6 +81,8 @@ def parse_head(section: bytes, config: Config) -> Head:
         fields = _join_repeated(list_fields(section))
     is_http10 = line.is_http10
     _check_host(fields.get(b"host"), is_http10)
+    if line.authority is not None:
+        fields[b"host"] = line.authority
     return Head(
         section,
         line.method,
@@ -124,7 +130,7 @@ def parse_request_line(line: bytes, max_bytes: int) -> RequestLine:
     method, target, version = match.groups()
     if version != b"1.1" and version != b"1.0":
         raise RequestError(505, "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    return RequestLine(method, target, _parse_target(method, target), version == b"1.0")
+    return RequestLine(method, target, *_parse_target(method, target), version == b"1.0")
 
 
 def check_line_start(start: bytes, max_bytes: int) -> None:
@@ -154,28 +160,32 @@ def _join_repeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return fields
 
 
-def _parse_target(method: bytes, target: bytes) -> bytes:
-    """The path to route by (RFC 9112 section 3.2): without query, percent-decoded once, never normalised."""
+def _parse_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """The path to route by (RFC 9112 section 3.2), and the authority of an absolute-form.
+
+    The path is without query, percent-decoded once, never normalised.
+    """
     if method == b"CONNECT":
         raise RequestError(501, "CONNECT is not implemented")
     if target == b"*":
         if method != b"OPTIONS":
             raise RequestError(400, "the request target * goes with OPTIONS alone")
-        return target
+        return target, None
     if b"#" in target:
         raise RequestError(400, "the request target holds a fragment")
-    path = target.partition(b"?")[0]
+    path, authority = target.partition(b"?")[0], None
     if path[:1] != b"/":
         scheme, _, rest = path.partition(b"://")
         authority, slash, path = rest.partition(b"/")
-        if scheme.lower() not in (b"http", b"https") or not authority or HOST.fullmatch(authority) is None:
+        is_http = scheme.lower() in (b"http", b"https")
+        if not is_http or authority[:1] in (b"", b":") or HOST.fullmatch(authority) is None:
             raise RequestError(400, "the request target is neither a path nor an http URI")
         path = slash + path or b"/"
     if b"%" in path:
         if BAD_ESCAPE.search(path) is not None:
             raise RequestError(400, "the request target holds a bad percent escape")
         path = unquote_to_bytes(path)
-    return path
+    return path, authority
 
 
 @functools.lru_cache(maxsize=256)
@@ -200,9 +210,7 @@ def _parse_framing(fields: dict[bytes, bytes], is_http10: bool, config: Config) 
         if is_http10:
             raise RequestError(400, "Transfer-Encoding in an HTTP/1.0 request")
         if coding.lower() != b"chunked":
-            codings = [c.strip(b" \t") for c in coding.lower().split(b",")]
-            is_unknown = codings[-1] == b"chunked" and all(codings) and codings.count(b"chunked") == 1
-            raise RequestError(501 if is_unknown else 400, "the only Transfer-Encoding taken is chunked")
+            raise RequestError(501 if _is_foreign(coding) else 400, "the only Transfer-Encoding taken is chunked")
         return CHUNKED
     if length is None:
         return 0
@@ -211,6 +219,17 @@ def _parse_framing(fields: dict[bytes, bytes], is_http10: bool, config: Config) 
     if int(length) > config.max_content_bytes:
         raise RequestError(413, f"content over {config.max_content_bytes} bytes")
     return int(length)
+
+
+def _is_foreign(coding: bytes) -> bool:
+    """Whether this could be a coding that we do not know before chunked, rather than nonsense or trickery.
+
+    `identity` has been none since RFC 7230.
+    """
+    *others, last = (name.strip(b" \t") for name in coding.lower().split(b","))
+    return last == b"chunked" and all(
+        re.fullmatch(TOKEN, name) is not None and name not in (b"chunked", b"identity") for name in others
+    )
 
 
 def _parse_connection(fields: dict[bytes, bytes], is_http10: bool) -> bool:

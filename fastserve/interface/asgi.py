@@ -24,7 +24,7 @@ _ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
 def make_scope(head: Head, addresses: Addresses, state: dict[str, Any]) -> Scope:
     """The HTTP connection scope of the ASGI specification, version 3.0. state: what `request.state` holds."""
     target, _, query = head.target.partition(b"?")
-    raw_path = target if target.startswith(b"/") else head.path
+    raw_path = target if target.startswith(b"/") else b"/" + target.partition(b"://")[2].partition(b"/")[2]
     path = unquote(raw_path.decode("latin-1"))
     return {
         "type": "http",

@@ -11,7 +11,19 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any
 
 
-class Response:
+class OwnResponse:
+    """What a whole response and a streamed one have in common."""
+
+    def __init__(
+        self, content: Any, status_code: int, headers: Mapping[str, str] | None, media_type: str | None
+    ) -> None:
+        self.content = content
+        self.status_code = status_code
+        self.headers = dict(headers or {})
+        self.media_type = media_type
+
+
+class Response(OwnResponse):
     """A whole response.
 
     content: text (sent as UTF-8) or bytes (bytearray, memoryview) as they are; None is no content; anything else is
@@ -26,13 +38,10 @@ class Response:
         headers: Mapping[str, str] | None = None,
         media_type: str | None = None,
     ) -> None:
-        self.content = content
-        self.status_code = status_code
-        self.headers = dict(headers or {})
-        self.media_type = media_type
+        super().__init__(content, status_code, headers, media_type)
 
 
-class StreamingResponse:
+class StreamingResponse(OwnResponse):
     """A response whose content is what an iterator or async iterator yields: text or bytes.
 
     A plain iterator is run on the thread of the method that returned it, within its slot.
@@ -45,10 +54,7 @@ class StreamingResponse:
         headers: Mapping[str, str] | None = None,
         media_type: str | None = None,
     ) -> None:
-        self.content = content
-        self.status_code = status_code
-        self.headers = dict(headers or {})
-        self.media_type = media_type
+        super().__init__(content, status_code, headers, media_type)
 
 
 class HTTPError(Exception):
@@ -81,7 +87,7 @@ def is_starlette_response(value: object) -> bool:
 
 def is_response(value: object) -> bool:
     """Whether `value` is a response that the model made itself, ours or starlette's."""
-    return isinstance(value, (Response, StreamingResponse)) or is_starlette_response(value)
+    return isinstance(value, OwnResponse) or is_starlette_response(value)
 
 
 def is_http_error(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ from fastserve.model.contract import Kind, Method
 from fastserve.model.slots import Slots
 from fastserve.model.streams import Stream, StreamBudget, gather, gather_on_loop, produce, produce_on_loop
 from fastserve.model.threads import Completions, Workers
+from fastserve.turns import Turns
 
 _GENERATORS: Final = frozenset({GeneratorType, AsyncGeneratorType})
 
@@ -104,15 +105,17 @@ class Hall:
     """What the steps of one model share: the ways to and from the loop.
 
     finish: called on the loop with each job that is over.
+    turns: for generators on the loop.
     """
 
-    __slots__ = ("budget", "completions", "finish", "loop")
+    __slots__ = ("budget", "completions", "finish", "loop", "turns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, budget: StreamBudget, finish: Callable[[Job], None]) -> None:
         self.loop = loop
         self.completions = Completions(loop)
         self.budget = budget
         self.finish = finish
+        self.turns = Turns(loop)
 
     def open_stream(self, job: Job, *, on_loop: bool, stops_unread: bool) -> Stream:
         """A stream for `job`'s output. Announced at once: the reader counts the time to the first chunk from now.
@@ -214,9 +217,10 @@ class Step:
             run = functools.partial(context.run, self._stream_on_thread, job, generator)
             return await self._workers.call(run, hall.completions)
         if self._is_predict and job.wants_whole():
-            job.value = await gather_on_loop(generator, self._is_unwanted(job))
+            job.value = await gather_on_loop(generator, hall.turns, self._is_unwanted(job))
             return job.encode()
-        await produce_on_loop(hall.open_stream(job, on_loop=True, stops_unread=self._may_stop()), generator)
+        stream = hall.open_stream(job, on_loop=True, stops_unread=self._may_stop())
+        await produce_on_loop(stream, generator, hall.turns)
         return None
 
 

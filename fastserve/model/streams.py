@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Final, Protocol
 
 from fastserve.errors import ResultError
+from fastserve.turns import Turns
 
 # A stream may always have this much unread, however full all streams together are: none starves at nothing.
 FREE_BYTES: Final = 64 * 1024
@@ -22,8 +23,6 @@ FIRST_CHUNK_S: Final = 0.001
 # Most that is taken for one write; the next follows when the peer has read it. So many chunks are framed in 6 ms.
 TAKE_BYTES: Final = 1024 * 1024
 TAKE_CHUNKS: Final = 16 * 1024
-# An async generator that never waits holds the loop; it lets others have a turn after this long.
-TURN_S: Final = 0.001
 
 
 class Reader(Protocol):
@@ -242,7 +241,9 @@ def _as_bytes(chunk: Any) -> bytes:
         except UnicodeEncodeError as error:
             raise ResultError(f"a chunk holds text that is not Unicode: {error}") from None
     if isinstance(chunk, _BYTES):
-        return bytes(chunk)
+        return memoryview(
+            chunk
+        ).tobytes()  # not `bytes`: a subclass may have a `__bytes__` and a `__len__` of its own
     raise ResultError(f"a generator must yield text or bytes, not {type(chunk).__name__}")
 
 
@@ -269,23 +270,11 @@ def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
     stream.end(error)
 
 
-class _Turns:
-    """Lets the loop have a turn now and then: an async generator that never waits would hold it."""
+async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], turns: Turns) -> None:
+    """Run `generator` into `stream` to its end, on the loop; in `turns`, since it may never wait.
 
-    def __init__(self) -> None:
-        self._time = asyncio.get_running_loop().time
-        self._ends = 0.0  # the first turn is given at once: the first chunk goes out
-
-    async def give(self) -> None:
-        """Give a turn if this one has lasted TURN_S."""
-        if self._time() > self._ends:
-            await asyncio.sleep(0)
-            self._ends = self._time() + TURN_S
-
-
-async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None]) -> None:
-    """Run `generator` into `stream` to its end, on the loop. Raises only CancelledError."""
-    turns = _Turns()
+    Raises only CancelledError.
+    """
     error: BaseException | None = None
     try:
         try:
@@ -324,9 +313,10 @@ def gather(generator: Generator[Any, None, None], is_cancelled: Callable[[], boo
     return _join(chunks)
 
 
-async def gather_on_loop(generator: AsyncGenerator[Any, None], is_cancelled: Callable[[], bool] = _never) -> str:
-    """The same for an async generator."""
-    turns = _Turns()
+async def gather_on_loop(
+    generator: AsyncGenerator[Any, None], turns: Turns, is_cancelled: Callable[[], bool] = _never
+) -> str:
+    """The same for an async generator, in `turns`."""
     chunks: list[bytes] = []
     try:
         async for chunk in generator:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastserve.codec.buffers import Content, as_content, is_held_once
+from fastserve.codec.buffers import Content, as_content, is_held_once, plain_bytes
 from fastserve.errors import ResultError
 
 
@@ -271,3 +271,27 @@ def test_the_count_stays_right_when_the_interpreter_has_specialized_the_code() -
         kept = np.ones(8)
         assert type(as_content([kept])) is bytes
         assert type(as_content([kept[1:]])) is bytes
+
+
+class Frames(bytes):
+    """Counts something else than bytes."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __bytes__(self) -> bytes:
+        return self
+
+
+@pytest.mark.parametrize(
+    "value", [b"abcdef", Frames(b"abcdef"), bytearray(b"abcdef"), memoryview(b"a-b-c-d-e-f")[::2]]
+)
+def test_plain_bytes_are_what_they_say(value: Any) -> None:
+    assert type(plain_bytes(value)) is bytes
+    assert plain_bytes(value) == b"abcdef"
+
+
+@pytest.mark.parametrize("value", [5, "text", None, [1, 2], object()])
+def test_nothing_else_is_made_bytes(value: Any) -> None:
+    with pytest.raises(ResultError, match="must be bytes"):
+        plain_bytes(value)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 from typing import Any, cast
 
 import orjson
 import pytest
 
+from fastserve.codec.collector import MIN_BYTES
 from fastserve.config import Config
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.prediction import Prediction
 from fastserve.endpoints.replies import TURN_S
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
-from fastserve.messages import Head, Request
+from fastserve.messages import CHUNKED, Head, Request
 from fastserve.model.contract import Kind, Method, Takes
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.streams import TAKE_CHUNKS, Stream, StreamBudget
@@ -91,8 +93,8 @@ class Scene:
         )
         self.responder = RecordingResponder()
 
-    def post(self, content: bytes, fields: dict[bytes, bytes] | None = None) -> Request:
-        head = Head(b"", b"POST", b"/predict", b"/predict", fields or {})
+    def post(self, content: bytes, fields: dict[bytes, bytes] | None = None, content_length: int = 0) -> Request:
+        head = Head(b"", b"POST", b"/predict", b"/predict", fields or {}, content_length=content_length)
         request = Request(head, content, self.responder)
         self.endpoint.route(head).answer(request)
         return request
@@ -159,6 +161,33 @@ def test_a_typed_payload_is_checked_before_the_model_sees_it(
     assert not scene.jobs
     scene.post(b"{}")
     assert [job.value for job in scene.jobs] == ["checked"]
+
+
+@pytest.mark.parametrize(
+    ("content_length", "rests"), [(0, False), (MIN_BYTES, False), (MIN_BYTES + 1, True), (CHUNKED, True)]
+)
+def test_the_collector_rests_while_large_json_is_decoded_and_no_longer(content_length: int, rests: bool) -> None:
+    seen: list[bool] = []
+
+    def validate(value: Any) -> Any:
+        seen.append(not gc.isenabled())
+        return value
+
+    scene = Scene(input_type=InputType(None, orjson.loads, validate, WrongError))
+    scene.post(b'{"a": 1}', content_length=content_length)
+    assert [job.value for job in scene.jobs] == [{"a": 1}]
+    assert seen == [rests]
+    assert gc.isenabled()
+
+
+def test_large_json_that_is_none_and_a_method_that_is_not_there_are_refused_alike() -> None:
+    scene = Scene()
+    scene.post(b"{", content_length=CHUNKED)
+    assert scene.answer[0] == 400
+    scene.endpoint._entry.exists = False
+    scene.post(b"{}", content_length=CHUNKED)
+    assert scene.answer == (404, {"error": "`predict` must only be called if model has it."})
+    assert not scene.jobs
 
 
 def test_before_the_model_is_loaded_the_answer_is_503() -> None:

@@ -11,7 +11,7 @@ import starlette.responses
 
 import fastserve
 from fastserve.endpoints.user_responses import (
-    ERROR_FIELDS,
+    CHOSEN_FIELDS,
     encode_pairs,
     head_of,
     read_head,
@@ -37,7 +37,7 @@ def test_a_default_type_is_for_a_response_without_one() -> None:
 
 @pytest.mark.parametrize(("status", "marked"), [(200, False), (299, False), (300, True), (599, True)])
 def test_from_300_on_a_response_is_marked(status: int, marked: bool) -> None:
-    assert read_head(status, [(b"a", b"b")]).response.fields == b"a: b\r\n" + (ERROR_FIELDS if marked else b"")
+    assert read_head(status, [(b"a", b"b")]).response.fields == b"a: b\r\n" + (CHOSEN_FIELDS if marked else b"")
 
 
 def test_a_status_may_be_an_enum_s() -> None:
@@ -148,7 +148,7 @@ def test_a_plain_response_of_starlette_s_is_a_message() -> None:
     assert response is not None
     assert (response.kind, response.content) == ((404, b"application/json"), b'{"a":1}')
     assert response.fields.startswith(b"x-name: a\r\nset-cookie: b=c;")
-    assert response.fields.endswith(ERROR_FIELDS)
+    assert response.fields.endswith(CHOSEN_FIELDS)
     viewed = whole_of_starlette(starlette.responses.Response(memoryview(b"view")))
     assert viewed is not None
     assert viewed.content == b"view"

@@ -20,7 +20,9 @@ STREAMS_A_MINUTE: Final = 100_000
 
 
 def _run_long(seed: str, minutes: float, streams: int) -> int:
-    print(f"--seed {seed}: {minutes:g} minutes and {streams:,} streams at least, in {PROCESSES} processes", flush=True)
+    print(
+        f"--seed {seed}: {minutes:g} minutes and {streams:,} streams at least, in {PROCESSES} processes", flush=True
+    )
     began = time.monotonic()
     with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
         shares = [

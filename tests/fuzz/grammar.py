@@ -12,14 +12,40 @@ from tests.fuzz.scenario import Expected
 
 METHODS: Final = (b"POST", b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"PATCH")
 HOSTS: Final = (b"x", b"example.com", b"127.0.0.1:8080", b"[::1]:80", b"[2001:db8::1]", b"", b"a.b-c_d~e:", b"%41")
-NAMES: Final = (b"X-A", b"accept", b"User-Agent", b"!#$%&'*+-.^_`|~9z", b"X-Forwarded-For", b"Cookie", b"X-Request-ID")
-VALUES: Final = (b"", b"v", b"a, b", b"two words", b"\xe4\xf6\xff", b'"q\\"uoted"', b"a:b", b"a\tb", b"chunked", b"close")
+NAMES: Final = (
+    b"X-A",
+    b"accept",
+    b"User-Agent",
+    b"!#$%&'*+-.^_`|~9z",
+    b"X-Forwarded-For",
+    b"Cookie",
+    b"X-Request-ID",
+)
+VALUES: Final = (
+    b"",
+    b"v",
+    b"a, b",
+    b"two words",
+    b"\xe4\xf6\xff",
+    b'"q\\"uoted"',
+    b"a:b",
+    b"a\tb",
+    b"chunked",
+    b"close",
+)
 BLANKS: Final = (b" ", b"", b"\t", b"  ", b" \t ")
 QUERIES: Final = (b"", b"?", b"?a=b", b"?a=/no/..//&b=%20", b"?http://y/")
 # Content that would be a request, or the end of one, to whoever frames the message in another way.
 TRAPS: Final = (b"GET /trap HTTP/1.1\r\nHost: x\r\n\r\n", b"0\r\n\r\n", b"\r\n", b"\n", b"5\r\nhello\r\n0\r\n\r\n")
 EXTENSIONS: Final = (b"", b"", b";a", b";a=b", b';a="q;\\"x"', b";a=b;c=d", b';x=""')
-TRAILERS: Final = (b"", b"", b"T: v\r\n", b"Content-Length: 7\r\nHost: y\r\n", b"Transfer-Encoding: chunked\r\n", b"a:\r\n")
+TRAILERS: Final = (
+    b"",
+    b"",
+    b"T: v\r\n",
+    b"Content-Length: 7\r\nHost: y\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"a:\r\n",
+)
 # Without white space behind it, which RFC 9112 section 5.1 allows and llhttp refuses in this one field.
 CHUNKED_FIELDS: Final = (b"Transfer-Encoding: chunked", b"transfer-encoding:\tchunked", b"TRANSFER-ENCODING:Chunked")
 UPGRADES: Final = (b"Connection: Upgrade\r\nUpgrade: h2c\r\n", b"Upgrade: websocket\r\n")

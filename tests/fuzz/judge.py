@@ -153,4 +153,3 @@ def check_second_opinion(scenario: Scenario, outcome: Outcome) -> None:
             if request.status == 404 and request[:2] == requests[number][:2] and not request.content:
                 return  # refused before its content came
             raise Violation(f"h11 reads {requests[number]}, and {request} was run")
-

@@ -32,7 +32,7 @@ from tests.support.process import write_model
 PATIENCE_S: Final = 20.0
 
 # Without `predict`, which may not stand beside `websocket`; the OpenAI-style methods go the same way.
-MODEL: Final = '''
+MODEL: Final = """
 class Model:
     async def chat_completions(self, inputs):
         return self.count(inputs["stream"]) if isinstance(inputs, dict) and "stream" in inputs else inputs
@@ -51,7 +51,7 @@ class Model:
                 await websocket.send_bytes(message["bytes"])
             else:
                 await websocket.send_text(message["text"])
-'''
+"""
 
 
 class _Bugs(logging.Handler):
@@ -158,4 +158,3 @@ class LiveServer:
         while self.listener.connections or self.runtime.in_flight:
             self.listener.deadlines.tick(self.loop.time() + 10)  # a lingering close has had its time
             await asyncio.sleep(0)
-

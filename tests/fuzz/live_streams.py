@@ -33,7 +33,9 @@ def _ask_echo(choices: Choices, path: bytes) -> Asked:
     content = json.dumps([pick(choices, VALUES)], separators=(",", ":"), ensure_ascii=False).encode()
     if one_in(choices, 3):
         coded = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
-        return Asked(b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % path + coded, 200, content)
+        return Asked(
+            b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % path + coded, 200, content
+        )
     head = b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path, len(content))
     return Asked(head + content, 200, content)
 

@@ -14,7 +14,7 @@ from fastserve.config import Config
 from fastserve.http11.connection import READ_OFF_BYTES, Connection
 from fastserve.http11.listener import Listener
 from fastserve.http11.phase import MOVES, Phase
-from fastserve.messages import CHUNKED, Head, Request, Response, Route
+from fastserve.messages import Head, Request, Response, Route
 from tests.fuzz.answering import CUTTING, UNSIZED, Answer, choose, echo_of, send_whole
 from tests.fuzz.grammar import REFUSED
 from tests.fuzz.scenario import LATER, Ending, Scenario
@@ -37,7 +37,11 @@ TICK: Final = 4  # half a second passes
 STEPS: Final = 8  # so many steps are made of the answer that is being given: the bits from here on
 
 TIGHT: Final = Config(
-    max_request_line_bytes=64, max_header_bytes=256, max_header_fields=6, max_content_bytes=64, keep_alive_timeout_s=5.0
+    max_request_line_bytes=64,
+    max_header_bytes=256,
+    max_header_fields=6,
+    max_content_bytes=64,
+    keep_alive_timeout_s=5.0,
 )
 
 

@@ -48,19 +48,6 @@ def running(peer: Peer) -> Request:
 # --- requests and their order ---
 
 
-@pytest.mark.parametrize(
-    "raw", [GET, POST, CHUNKED, GET + POST + CHUNKED + GET, b"\r\n" + GET, POST + b"\r\n" + POST]
-)
-def test_requests_are_answered_alike_however_the_bytes_arrive(raw: bytes) -> None:
-    whole = Peer()
-    expected = whole.send(raw)
-    assert expected.startswith(b"HTTP/1.1 200")
-    for cut in range(1, len(raw)):
-        assert Peer().send(raw[:cut], raw[cut:]) == expected, cut
-    assert Peer().send(*(raw[i : i + 1] for i in range(len(raw)))) == expected
-    assert not whole.is_closed
-
-
 def test_the_content_reaches_the_route() -> None:
     peer = Peer()
     peer.send(POST + CHUNKED + GET)
@@ -73,12 +60,6 @@ def test_a_repeated_header_section_is_parsed_once_and_each_request_has_its_own_c
     first, second = peer.requests
     assert first.head is second.head
     assert (first.content, second.content) == (b"hello", b"world")
-
-
-def test_trailers_are_not_merged_into_the_header_section() -> None:
-    peer = Peer()
-    peer.send(CHUNKED)
-    assert b"t" not in peer.requests[0].head.fields
 
 
 def test_a_pipelined_request_waits_until_the_one_before_is_answered_and_reading_stops() -> None:
@@ -120,43 +101,6 @@ def test_an_error_behind_complete_requests_is_answered_after_them() -> None:
 
 
 # --- keep-alive, HTTP/1.0, HEAD ---
-
-
-@pytest.mark.parametrize(
-    ("version", "field", "persists", "answered"),
-    [
-        (b"1.1", b"", True, None),
-        (b"1.1", b"Connection: close\r\n", False, "close"),
-        (b"1.1", b"Connection: foo, Close\r\n", False, "close"),
-        (b"1.1", b"Connection: keep-alive, close\r\n", False, "close"),
-        (b"1.0", b"", False, "close"),
-        (b"1.0", b"Connection: Keep-Alive\r\n", True, "keep-alive"),
-    ],
-)
-def test_the_connection_persists_as_the_peer_asks(
-    version: bytes, field: bytes, persists: bool, answered: str | None
-) -> None:
-    peer = Peer()
-    peer.send(b"GET /a HTTP/%b\r\nHost: x\r\n%b\r\n" % (version, field))
-    peer.send(GET)
-    assert len(peer.requests) == (2 if persists else 1)
-    assert peer.is_closed is not persists
-    assert answers(peer, b"GET", b"GET")[0].fields.get("connection") == answered
-
-
-def test_bytes_behind_a_message_that_closes_are_not_parsed() -> None:
-    peer = Peer()
-    peer.send(GET.replace(b"Host", b"Connection: close\r\nHost") + GET)
-    peer.send(GET)
-    assert len(peer.requests) == 1
-
-
-def test_head_is_answered_with_the_fields_of_get_and_no_content() -> None:
-    peer = Peer()
-    peer.send(GET.replace(b"GET", b"HEAD"))
-    (answer,) = answers(peer, b"HEAD")
-    assert answer.content == b""
-    assert answer.fields["content-length"] == "3"
 
 
 def test_send_json_writes_what_send_response_would() -> None:
@@ -276,22 +220,9 @@ def test_content_over_the_limit_is_413(promise: bytes, status: int) -> None:
 EXPECT = b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
 
 
-def test_100_continue_is_sent_when_the_content_is_wanted_and_has_not_come() -> None:
-    peer = Peer()
-    assert peer.send(EXPECT) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    peer.send(b"hello")
-    assert [a.status for a in answers(peer, b"POST")] == [200]
-
-
 @pytest.mark.parametrize("content", [b"h", b"hello"])
 def test_no_100_continue_once_content_has_begun_to_arrive(content: bytes) -> None:
     assert b"100 Continue" not in Peer().send(EXPECT + content)
-
-
-def test_a_refused_request_that_expects_100_continue_gets_its_final_answer_and_the_connection_closes() -> None:
-    peer = Peer(refused=(b"/p",))
-    assert peer.send(EXPECT).startswith(b"HTTP/1.1 404")
-    assert peer.is_closed
 
 
 def test_refused_content_is_read_off_if_it_is_small_and_the_connection_kept() -> None:
@@ -704,16 +635,6 @@ def test_what_is_pipelined_runs_in_a_context_of_its_own_not_in_that_of_who_answe
     assert len(answers(peer, b"GET", b"POST", b"GET")) == 3
 
 
-@pytest.mark.parametrize("start", [b"", GET[:10], POST[:-1], CHUNKED[:-3], b"\r\n"])
-def test_an_end_within_or_between_messages_closes_without_an_answer(start: bytes) -> None:
-    peer = Peer()
-    peer.send(start)
-    peer.end()
-    assert peer.transport.is_closing_now
-    assert peer.transport.sent == b""
-    assert not peer.requests
-
-
 def test_an_incomplete_request_behind_a_half_close_is_not_run() -> None:
     peer = Peer(answers_at_once=False)
     peer.send(GET + POST[:-1])
@@ -749,8 +670,11 @@ def test_a_refusal_lingers_so_that_the_peer_can_read_it_and_drops_what_comes() -
 def test_lingering_is_bounded_in_bytes() -> None:
     peer = Peer()
     peer.send(b"BAD\r\n\r\n", b"x" * LINGER_BYTES)
-    assert not peer.transport.is_aborted
+    assert peer.transport.is_reading
     peer.send(b"x")
+    assert not peer.transport.is_reading
+    assert not peer.transport.is_aborted  # a reset would destroy the answer, which the peer may be about to read
+    peer.advance(3.0)
     assert peer.transport.is_aborted
 
 
@@ -806,11 +730,6 @@ def test_abort_ends_every_connection() -> None:
     assert peer.transport.is_aborted
     peer.connection.data_received(GET)
     assert len(peer.requests) == 1
-
-
-def test_a_nul_byte_is_no_request() -> None:
-    peer = Peer()
-    assert peer.send(b"\0").startswith(b"HTTP/1.1 400")
 
 
 def test_a_reader_that_empties_only_the_kernels_buffer_is_not_stalled(monkeypatch: pytest.MonkeyPatch) -> None:

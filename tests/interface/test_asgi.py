@@ -36,6 +36,12 @@ def test_a_scope_is_what_the_asgi_specification_says() -> None:
 def test_a_target_in_absolute_form_has_a_path_too() -> None:
     scope = scope_of(b"http://x/p?q=1", b"/p")
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/p", b"/p", b"q=1")
+    assert scope_of(b"http://x?q=1", b"/")["path"] == "/"
+
+
+def test_the_path_of_an_absolute_form_is_decoded_once_too() -> None:
+    scope = scope_of(b"http://x/%2541", b"/%41")
+    assert (scope["path"], scope["raw_path"]) == ("/%41", b"/%2541")
 
 
 def test_starlette_reads_it() -> None:

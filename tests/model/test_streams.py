@@ -27,6 +27,7 @@ from fastserve.model.streams import (
     produce,
     produce_on_loop,
 )
+from fastserve.turns import Turns
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -40,6 +41,15 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         return loop.run_until_complete(asyncio.wait_for(main, PATIENCE_S))
     finally:
         loop.close()
+
+
+def own_turns() -> Turns:
+    """Of nobody but the one producer."""
+    return Turns(asyncio.get_running_loop())
+
+
+async def gather_alone(generator: AsyncGenerator[Any, None], is_cancelled: Callable[[], bool] = bool) -> str:
+    return await gather_on_loop(generator, own_turns(), is_cancelled)
 
 
 class Reader:
@@ -430,7 +440,7 @@ def test_an_async_generator_s_output_arrives_whole_and_in_order() -> None:
     async def main() -> tuple[bytes, Stream, Log]:
         stream, log = Watched(), Log()
         chunks = [f"{number}," for number in range(1000)]
-        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*chunks)))
+        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*chunks), own_turns()))
         content = await read_all_on_loop(stream)
         await producing
         return content, stream, log
@@ -444,7 +454,7 @@ def test_an_async_generator_s_output_arrives_whole_and_in_order() -> None:
 def test_an_async_producer_without_room_waits_and_goes_on_when_its_reader_took() -> None:
     async def main() -> None:
         stream, log = Watched(StreamBudget(2 * FREE_BYTES, ROOMY)), Log()
-        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*[BLOCK] * 5)))
+        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*[BLOCK] * 5), own_turns()))
         await stream.waits_on_loop.wait()
         assert log.count("yield") == 2
         assert await read_all_on_loop(stream) == BLOCK * 5
@@ -457,7 +467,7 @@ def test_an_async_producer_without_room_waits_and_goes_on_when_its_reader_took()
 def test_an_async_generator_that_waits_for_room_is_closed_when_its_reader_leaves() -> None:
     async def main() -> None:
         stream, log = Watched(StreamBudget(FREE_BYTES, ROOMY)), Log()
-        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*[BLOCK] * 10)))
+        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*[BLOCK] * 10), own_turns()))
         await stream.waits_on_loop.wait()
         stream.cancel()
         await producing
@@ -482,7 +492,7 @@ def test_an_async_generator_whose_reader_leaves_is_closed_at_its_next_yield() ->
             finally:
                 log.append("closed")
 
-        producing = asyncio.ensure_future(produce_on_loop(stream, generate()))
+        producing = asyncio.ensure_future(produce_on_loop(stream, generate(), own_turns()))
         await was_put.wait()
         stream.cancel()
         resume.set()
@@ -501,7 +511,7 @@ def test_whatever_an_async_generator_raises_ends_its_stream_and_nothing_else(err
 
     async def main() -> None:
         stream = Watched()
-        await produce_on_loop(stream, generate())
+        await produce_on_loop(stream, generate(), own_turns())
         assert await read_all_on_loop(stream) == b"before"
         assert stream.error is error
 
@@ -511,7 +521,7 @@ def test_whatever_an_async_generator_raises_ends_its_stream_and_nothing_else(err
 def test_a_chunk_of_the_wrong_type_ends_an_async_stream_too() -> None:
     async def main() -> None:
         stream, log = Watched(), Log()
-        await produce_on_loop(stream, log.generate_async("good", 5, "never"))
+        await produce_on_loop(stream, log.generate_async("good", 5, "never"), own_turns())
         assert isinstance(stream.error, ResultError)
         assert log == ["yield", "yield", "closed"]
 
@@ -521,7 +531,7 @@ def test_a_chunk_of_the_wrong_type_ends_an_async_stream_too() -> None:
 def test_a_cancelled_task_ends_its_stream_and_closes_its_generator() -> None:
     async def main() -> None:
         stream, log = Watched(StreamBudget(FREE_BYTES, ROOMY)), Log()
-        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*[BLOCK] * 10)))
+        producing = asyncio.ensure_future(produce_on_loop(stream, log.generate_async(*[BLOCK] * 10), own_turns()))
         await stream.waits_on_loop.wait()
         producing.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -555,7 +565,7 @@ def test_an_async_generator_that_never_waits_lets_others_have_a_turn() -> None:
         stream = Watched()
         for _ in range(3):
             turn = Turn()
-            await produce_on_loop(stream, turn.generate())
+            await produce_on_loop(stream, turn.generate(), own_turns())
             assert turn.has_come
 
     run(main())
@@ -564,7 +574,7 @@ def test_an_async_generator_that_never_waits_lets_others_have_a_turn() -> None:
 def test_an_async_generator_that_never_waits_lets_others_have_a_turn_while_it_is_gathered() -> None:
     async def main() -> None:
         turn = Turn()
-        await gather_on_loop(turn.generate())
+        await gather_alone(turn.generate())
         assert turn.has_come
 
     run(main())
@@ -587,7 +597,7 @@ GATHERED: list[tuple[list[Any], str]] = [
 @pytest.mark.parametrize("chunks, expected", GATHERED)
 def test_gathering_joins_text_and_bytes(chunks: list[Any], expected: str) -> None:
     assert gather(Log().generate(*chunks)) == expected
-    assert run(gather_on_loop(Log().generate_async(*chunks))) == expected
+    assert run(gather_alone(Log().generate_async(*chunks))) == expected
 
 
 @pytest.mark.parametrize(
@@ -604,7 +614,7 @@ def test_what_cannot_be_gathered_is_refused_and_the_generator_closed(
         log = Log()
         with pytest.raises(ResultError, match=words):
             if is_async:
-                run(gather_on_loop(log.generate_async(*chunks)))
+                run(gather_alone(log.generate_async(*chunks)))
             else:
                 gather(log.generate(*chunks))
         assert log == seen
@@ -618,7 +628,7 @@ def test_gathering_ends_and_the_generator_is_closed_at_its_next_yield_when_the_c
             return len(log) == 2
 
         if is_async:
-            run(gather_on_loop(log.generate_async("first", "second", "never"), has_gone))
+            run(gather_alone(log.generate_async("first", "second", "never"), has_gone))
         else:
             gather(log.generate("first", "second", "never"), has_gone)
         assert log == ["yield", "yield", "closed"]

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 from fastserve.errors import ModelDefinitionError, RequestError
 from fastserve.model.contract import read_contract
 from fastserve.model.schemas import read_types
-from fastserve.model.typed import PREDICT, InputType, read_input, read_inputs
+from fastserve.model.typed import MAX_TOLD, PREDICT, InputType, read_input, read_inputs
 
 
 class Item(pydantic.BaseModel):
@@ -118,6 +118,14 @@ TRUSS_TEXTS = [
 @pytest.mark.parametrize("content, text", TRUSS_TEXTS)
 def test_a_mistake_is_told_in_trusss_words(content: bytes, text: str) -> None:
     assert parse(Order, content) == text
+
+
+@pytest.mark.parametrize(("mistakes", "lines"), [(MAX_TOLD, MAX_TOLD + 1), (MAX_TOLD + 1, 1), (300_000, 1)])
+def test_mistakes_without_number_do_not_make_an_answer_without_end(mistakes: int, lines: int) -> None:
+    text = parse(list[Item], b"[" + b"1," * (mistakes - 1) + b"1]")
+    assert text.startswith("Input Parsing Errors:")
+    assert len(text.splitlines()) == lines
+    assert lines > 1 or text == f"Input Parsing Errors: {mistakes} of them, too many to be told one by one."
 
 
 def test_a_decoded_value_is_checked_alike() -> None:
@@ -446,7 +454,7 @@ def test_a_websocket_has_no_input_to_check() -> None:
 def test_pydantic_is_not_imported_for_models_that_do_without() -> None:
     source = (
         "import sys, fastserve.server, fastserve.codec.json_text\n"
-        "from fastserve.model.typed import read_input\n"
+        "from fastserve.model.typed import MAX_TOLD, read_input\n"
         "assert read_input(dict) is None and fastserve.codec.json_text.encode_json({}) == b'{}'\n"
         "assert not {m for m in sys.modules if m.startswith('pydantic') or m.startswith('typing_ext')}\n"
     )

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.making import CHAT, MODELS, PREDICT, exchange, make, stream, whole
+from tests.support.making import CHAT, MODELS, PREDICT, asking, exchange, make, release, stream, whole
 from tests.support.process import Server, serving
 
 SYNC_AND_ASYNC = pytest.mark.parametrize("path", [PREDICT, CHAT])
 SIZE = 10_000_000
-
-
-@pytest.fixture(scope="module")
-def starlette() -> Iterator[Server]:
-    with serving(MODELS / "response_starlette") as server:
-        yield server
 
 
 @pytest.fixture
@@ -33,22 +24,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "file.bin"
     path.write_bytes(os.urandom(SIZE - 7) + b"the end")
     return path
-
-
-def release(server: Server, *, is_released: bool = True) -> None:
-    server.request("POST", "/v1/messages", json.dumps(is_released).encode())
-
-
-@contextlib.contextmanager
-def asking(server: Server, payload: dict[str, Any]) -> Iterator[socket.socket]:
-    """A request whose answer is not read. The model's methods wait until they are released."""
-    server.log = ""
-    release(server, is_released=False)
-    content = json.dumps(payload)
-    with server.connect() as peer:
-        head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
-        peer.sendall((head + content).encode())
-        yield peer
 
 
 # --- files ---

@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import select
 import socket
 import struct
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support.making import CHAT, FAILED, MODELS, PREDICT, error_fields, exchange, make, stream, whole
+from tests.support.making import (
+    CHAT,
+    FAILED,
+    MODELS,
+    PREDICT,
+    asking,
+    error_fields,
+    exchange,
+    make,
+    release,
+    stream,
+    whole,
+)
 from tests.support.process import Server, serving
 
 SYNC_AND_ASYNC = pytest.mark.parametrize("path", [PREDICT, CHAT])
 SOURCES = pytest.mark.parametrize("source", ["sync", "async"])
 MIB = 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def starlette() -> Iterator[Server]:
-    with serving(MODELS / "response_starlette") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def ours() -> Iterator[Server]:
-    with serving(MODELS / "response_fastserve") as server:
-        yield server
-
-
-@pytest.fixture(params=["starlette", "ours"])
-def either(request: pytest.FixtureRequest) -> Server:
-    server = request.getfixturevalue(request.param)
-    assert isinstance(server, Server)
-    return server
 
 
 @SYNC_AND_ASYNC
@@ -136,23 +126,6 @@ def test_a_stream_yields_text_or_bytes_alone(ours: Server, source: str) -> None:
 
 
 # --- slots ---
-
-
-@contextlib.contextmanager
-def asking(server: Server, payload: dict[str, Any], path: str = PREDICT) -> Iterator[socket.socket]:
-    """A request whose answer has not been read. The model's methods wait until they are released."""
-    server.log = ""
-    release(server, is_released=False)
-    content = json.dumps(payload)
-    with server.connect() as peer:
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
-        peer.sendall((head + content).encode())
-        yield peer
-        release(server)
-
-
-def release(server: Server, *, is_released: bool = True) -> None:
-    server.request("POST", "/v1/messages", json.dumps(is_released).encode())
 
 
 def receive_until(peer: socket.socket, end: bytes) -> bytes:

@@ -4,33 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 
-from tests.support.making import CHAT, MODELS, PREDICT, error_fields, exchange, make, stream, whole
-from tests.support.process import Server, serving
+from tests.support.making import CHAT, PREDICT, error_fields, exchange, make, stream, whole
+from tests.support.process import Server
 
 SYNC_AND_ASYNC = pytest.mark.parametrize("path", [PREDICT, CHAT])
-
-
-@pytest.fixture(scope="module")
-def starlette() -> Iterator[Server]:
-    with serving(MODELS / "response_starlette") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def ours() -> Iterator[Server]:
-    with serving(MODELS / "response_fastserve") as server:
-        yield server
-
-
-@pytest.fixture(params=["starlette", "ours"])
-def either(request: pytest.FixtureRequest) -> Server:
-    server = request.getfixturevalue(request.param)
-    assert isinstance(server, Server)
-    return server
 
 
 @SYNC_AND_ASYNC

@@ -124,18 +124,6 @@ def test_pipelined_requests_are_answered_in_order(echo: Server) -> None:
     assert [json.loads(a.content) for a in answers] == [{"echo": n} for n in range(500)] + [True]
 
 
-def test_http_1_0_is_answered_and_closed(echo: Server) -> None:
-    (answer,) = read_answers(
-        exchange(echo, b"POST /predict HTTP/1.0\r\nContent-Length: 1\r\n\r\n1"), [b"POST"], is_closed=True
-    )
-    assert (answer.content, answer.fields["connection"]) == (b'{"echo":1}', "close")
-
-
-def test_head_of_a_probe_has_no_content(echo: Server) -> None:
-    (answer,) = read_answers(exchange(echo, b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n"), [b"HEAD"], is_closed=True)
-    assert (answer.status, answer.fields["content-length"]) == (200, "2")
-
-
 def test_chunked_and_sized_content_of_any_size_is_echoed(echo: Server) -> None:
     for size in (0, 1, 70_000, 300_000, 5_000_000):
         text = json.dumps("x" * size).encode()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +53,21 @@ def make(server: Server, payload: object, path: str = PREDICT) -> Answer:
 def error_fields(answer: Answer) -> list[str | None]:
     """Truss's X-BASETEN-ERROR-SOURCE and -CODE."""
     return [answer.fields.get(f"x-baseten-error-{name}") for name in ("source", "code")]
+
+
+@contextlib.contextmanager
+def asking(server: Server, payload: dict[str, Any], path: str = PREDICT) -> Iterator[socket.socket]:
+    """A request whose answer has not been read. The model's methods wait until they are released."""
+    server.log = ""
+    release(server, is_released=False)
+    content = json.dumps(payload)
+    with server.connect() as peer:
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
+        peer.sendall((head + content).encode())
+        yield peer
+        release(server)
+
+
+def release(server: Server, *, is_released: bool = True) -> None:
+    """Have the methods that wait go on."""
+    server.request("POST", "/v1/messages", json.dumps(is_released).encode())

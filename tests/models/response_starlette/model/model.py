@@ -1,56 +1,12 @@
 """Makes whatever response of starlette's its input describes; a sync and an async method do."""
 
-import asyncio
 import logging
 import os
-import threading
 import time
 
+from response_content import SOURCES, released, wait
 from starlette import responses
 from starlette.background import BackgroundTask, BackgroundTasks
-
-released = threading.Event()
-
-
-def wait(what):
-    """Block until the model is asked for `messages`."""
-    logging.warning("%s waits", what)
-    released.wait()
-
-
-def piece(chunk):
-    """A number stands for so many bytes."""
-    if chunk == "fail":
-        raise ValueError("failed midway")
-    return b"x" * chunk if isinstance(chunk, int) else chunk
-
-
-def chunks(inputs):
-    try:
-        for chunk in inputs["chunks"]:
-            if chunk == "wait":
-                wait("stream")
-            else:
-                yield piece(chunk)
-            while chunk == "endless":
-                yield chunk
-                time.sleep(0.001)
-    finally:
-        logging.warning("stream over")
-
-
-async def async_chunks(inputs):
-    try:
-        for chunk in inputs["chunks"]:
-            if chunk == "wait":
-                await asyncio.to_thread(wait, "stream")
-            else:
-                yield piece(chunk)
-            while chunk == "endless":
-                yield chunk
-                await asyncio.sleep(0.001)
-    finally:
-        logging.warning("stream over")
 
 
 def background(what):
@@ -67,9 +23,6 @@ async def async_background(what):
     logging.warning("async task %s", what)
     if what == "fail":
         raise ValueError("failed in the background")
-
-
-SOURCES = {"sync": chunks, "async": async_chunks, "list": lambda inputs: inputs["chunks"]}
 
 
 def make(inputs):
