@@ -1,4 +1,4 @@
-"""The ways in which a request can be answered, each as a generator that goes one step further whenever it is asked to.
+"""The ways in which a request can be answered, each as a generator that goes one step further whenever it is asked.
 
 The answer holds what was asked for, so that a wrong one shows. Chosen by a byte; driven by `play.py`.
 """

@@ -1,6 +1,6 @@
 """A long run from a seed: streams one after the other, each judged, until time and number are up or one fails.
 
-The streams are `streams.py`'s and `live_streams.py`'s. Called by `__main__.py` in each of its processes, and by a test.
+The streams are `streams.py`'s and `live_streams.py`'s. Called by `__main__.py` in each of its processes, and a test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from tests.fuzz.scenario import Scenario, redress, to_line
 from tests.fuzz.shrinking import shrink
 from tests.fuzz.streams import make_any
 
-DRESSINGS: Final = 4  # of each stream's bytes, with cuts and timing of their own: making the bytes costs as much as two
+DRESSINGS: Final = (
+    4  # of each stream's bytes, with cuts and timing of their own: making the bytes costs as much as two
+)
 LIVE_ONE_IN: Final = 8  # turns: they cost as much as the four
 H11_ONE_IN: Final = 3  # turns
 # By then caches are full and the heap has its shape: a tenth of a long run.
@@ -32,7 +34,8 @@ WARM_UP_STREAMS: Final = 50_000
 REPORT_S: Final = 30.0
 # A stream takes milliseconds; one that takes this long has hung, and where is written to stderr.
 HANG_S: Final = 120.0
-CHECK_EVERY: Final = 500
+CHECK_EVERY: Final = 500  # turns: a quarter of a second
+SHOWN: Final = 3_000  # characters of a failure: content may be long
 
 
 class Failure(NamedTuple):
@@ -74,8 +77,8 @@ class Campaign:
         self._live.close()
         self._directory.cleanup()
 
-    def run(self, seconds: float, streams: int, warm_up: int = WARM_UP_STREAMS) -> Result:
-        """Until both `seconds` have passed and `streams` have been judged."""
+    def run(self, seconds: float, streams: int, warm_up: int = WARM_UP_STREAMS, stop: Path | None = None) -> Result:
+        """Until both `seconds` have passed and `streams` have been judged, or a turn fails, or `stop` is there."""
         began = reported = time.monotonic()
         before = self.measure()
         self._say(f"{self._prefix}: at the start {before}")
@@ -86,7 +89,7 @@ class Campaign:
             if turn % CHECK_EVERY == 0:
                 faulthandler.dump_traceback_later(HANG_S, exit=True)
                 elapsed = time.monotonic() - began
-                if elapsed >= seconds and self.streams >= streams:
+                if (elapsed >= seconds and self.streams >= streams) or (stop is not None and stop.exists()):
                     break
                 if time.monotonic() - reported > REPORT_S:
                     reported = time.monotonic()
@@ -121,13 +124,16 @@ class Campaign:
         return Failure(name, repr(error), shrink_find(getattr(error, "scenario", scenario)))
 
 
-def run_share(prefix: str, seconds: float, streams: int) -> Result:
-    """One process's part of a long run, told of on stdout."""
+def run_share(prefix: str, seconds: float, streams: int, stop: Path) -> Result:
+    """One process's part of a long run, told of on stdout. stop: made when it fails, so that the others end too."""
     campaign = Campaign(prefix, functools.partial(print, flush=True))
     try:
-        return campaign.run(seconds, streams)
+        result = campaign.run(seconds, streams, stop=stop)
     finally:
         campaign.close()
+    if result.failure is not None:
+        stop.touch()
+    return result
 
 
 def shrink_find(scenario: Scenario) -> Scenario:
@@ -153,7 +159,7 @@ def _error_of(judged: Callable[[], object]) -> Exception | None:
 
 def describe(failure: Failure) -> str:
     """All that is needed to play it again."""
-    lines = [f"FAILED {failure.name}: {failure.error}", f"again: python -m tests.fuzz --only {failure.name}"]
+    lines = [f"FAILED {failure.name}: {failure.error[:SHOWN]}", f"again: python -m tests.fuzz --only {failure.name}"]
     if failure.scenario is not None:
-        lines.append(f"shrunk: {to_line(failure.scenario)}")
+        lines.append(f"shrunk: {to_line(failure.scenario)[:SHOWN]}")
     return "\n".join(lines)

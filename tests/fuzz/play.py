@@ -25,7 +25,7 @@ PROBE_TARGET: Final = b"/probe"
 
 # Longer than every timeout there is by default, in one tick of the sweep.
 LONG_S: Final = 400.0
-# Ticks of half a second between reads: fewer than would reach the shortest timeout, so that the outcome stays the same.
+# Ticks of half a second between reads: fewer than reach the shortest timeout, so that the outcome stays the same.
 MAX_TICKS: Final = 2
 # Turns of the loop until a connection has nothing left to do; with 400 pipelined requests it takes some hundreds.
 MAX_TURNS: Final = 20_000
@@ -45,12 +45,12 @@ TIGHT: Final = Config(
 )
 
 
-class Violation(AssertionError):
+class ViolationError(AssertionError):
     """fastserve did what it must never do."""
 
 
 class Seen(NamedTuple):
-    """A request as the route saw it. is_cut: its answer ends in the middle, or is none. closes: with the connection."""
+    """A request as the route saw it. is_cut: its answer ends in the middle, or is none. closes: with its answer."""
 
     method: bytes
     target: bytes
@@ -165,7 +165,7 @@ class World:
         self.line.on_request(request)
 
     def play(self, scenario: Scenario) -> Outcome:
-        """Raises Violation, or whatever reaches the loop's exception handler."""
+        """Raises ViolationError, or whatever reaches the loop's exception handler."""
         listener = self.listeners[scenario.is_tight]
         listener.deadlines.tick(self.loop.now)  # the other listener may have been in use
         self.line = line = Line(self.loop, listener, scenario, self._connection)
@@ -176,7 +176,7 @@ class World:
             self._logged.lines, complaints = [], self._logged.lines
         if listener.connections:
             listener.connections.clear()
-            raise Violation("a connection that is lost is still known to the listener")
+            raise ViolationError("a connection that is lost is still known to the listener")
         outcome.complaints.extend(complaints)
         return outcome
 
@@ -208,7 +208,7 @@ class Line:
 
     def on_request(self, request: Request) -> None:
         if self._pending is not None:
-            raise Violation("a request was given to its route before the one before it was answered")
+            raise ViolationError("a request was given to its route before the one before it was answered")
         head = request.head
         manners = self._scenario.manners or b"\0"
         manner = manners[len(self._seen) % len(manners)]
@@ -258,11 +258,11 @@ class Line:
         if self._scenario.ending is Ending.PROBE:
             self._send(PROBE)
             self._settle()
-        elif self._has_ended and not self._wire.is_lost:
-            raise Violation("a peer that has said all, and has had its answers, is kept")
+        elif self._is_told and not self._wire.is_lost:
+            raise ViolationError("a peer that has said all, and has had its answers, is kept")
         self._wait_for_end()
         if not is_open and len(self._wire.sent) > written:
-            raise Violation("something was answered after the end")
+            raise ViolationError("something was answered after the end")
         return Outcome(self._seen, self._wire.sent, is_open, self._is_timing_free, self._complaints)
 
     def _end(self) -> None:
@@ -330,17 +330,17 @@ class Line:
             self._deliver()
             if not self._loop.run_ready() and not self._step():
                 return
-        raise Violation("it does not come to rest")
+        raise ViolationError("it does not come to rest")
 
     def _wait_for_end(self) -> None:
-        """Time passes, and the peer does nothing. Raises Violation if that does not end the connection."""
+        """Time passes, and the peer does nothing. Raises ViolationError if that does not end the connection."""
         for _ in range(4):
             if self._wire.is_lost:
                 break
             self._tick(LONG_S)
             self._settle()
         else:
-            raise Violation("a silent peer is kept for ever")
+            raise ViolationError("a silent peer is kept for ever")
         self._settle()
         if self._pending is not None:
-            raise Violation("who works for a request was not told that its peer has gone")
+            raise ViolationError("who works for a request was not told that its peer has gone")

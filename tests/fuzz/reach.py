@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import fastserve.http11
 from fastserve.http11 import parser
-from tests.fuzz.play import Violation, World
+from tests.fuzz.play import ViolationError, World
 from tests.fuzz.scenario import Scenario
 
 ROOM: Final = str(Path(fastserve.http11.__file__).parent)
@@ -52,7 +52,7 @@ def steps_of(world: World, scenario: Scenario) -> set[Step]:
     before = sys.gettrace()
     sys.settrace(tracer.trace)
     try:
-        with contextlib.suppress(Violation):
+        with contextlib.suppress(ViolationError):
             world.play(scenario)
     finally:
         sys.settrace(before)

@@ -1,4 +1,4 @@
-"""What one run of a connection is: the bytes a peer sends, how they are cut, how it reads, how it is answered, its end.
+"""What one run of a connection is: the bytes a peer sends, how they are cut, how it reads, is answered, and ends.
 
 Plain values and their text form, one line of JSON. Made by generators, played by `play.py`, kept by `corpus.py`.
 """
@@ -66,7 +66,9 @@ class Scenario:
 
     def plainest(self) -> Scenario:
         """The same in one read, with each answer given at once to a peer that reads: what it must amount to."""
-        return dataclasses.replace(self, cuts=(), tempo=b"", manners=bytes(manner & ~LATER for manner in self.manners))
+        return dataclasses.replace(
+            self, cuts=(), tempo=b"", manners=bytes(manner & ~LATER for manner in self.manners)
+        )
 
 
 def dress(

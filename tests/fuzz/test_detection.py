@@ -11,10 +11,11 @@ from fastserve.errors import RequestError
 from fastserve.http11.phase import Phase
 from fastserve.messages import Request, Response
 from tests.fuzz import corpus
+from tests.fuzz.campaign import Campaign, describe
 from tests.fuzz.choices import FromBytes, Seeded
 from tests.fuzz.guided_target import HEAD, decode, encode
 from tests.fuzz.judge import judge
-from tests.fuzz.play import Seen, Violation, WatchedConnection, World
+from tests.fuzz.play import Seen, ViolationError, WatchedConnection, World
 from tests.fuzz.reach import reduce
 from tests.fuzz.reading import read_answers
 from tests.fuzz.resources import Resources
@@ -41,7 +42,9 @@ class AnswersWithContentOfOthers(WatchedConnection):
 
 class GoesOnAfterARefusal(WatchedConnection):
     def _refuse(self, error: RequestError) -> None:
-        self._transport.write(b'HTTP/1.1 400 Bad\r\nDate: x\r\nContent-Length: 11\r\nConnection: close\r\n\r\n{"error":1}')
+        self._transport.write(
+            b'HTTP/1.1 400 Bad\r\nDate: x\r\nContent-Length: 11\r\nConnection: close\r\n\r\n{"error":1}'
+        )
         self._phase = Phase.IDLE
         self._reader.take_all()
 
@@ -83,7 +86,13 @@ class SaysTooMuch(WatchedConnection):
 @pytest.mark.parametrize(
     "connection",
     [
-        *(AnswersTwice, AnswersWithContentOfOthers, GoesOnAfterARefusal, LosesALineFeedBetweenReads, KeepsWhoIsSilent),
+        *(
+            AnswersTwice,
+            AnswersWithContentOfOthers,
+            GoesOnAfterARefusal,
+            LosesALineFeedBetweenReads,
+            KeepsWhoIsSilent,
+        ),
         *(KeepsWorkingForNobody, StaysKnown, Jumps, TakesABareLineFeed, SaysTooMuch),
     ],
 )
@@ -91,11 +100,24 @@ def test_a_connection_with_a_bug_is_found_out(connection: type[WatchedConnection
     streams = corpus.read_streams()
     world = World(connection)
     try:
-        with pytest.raises((Violation, AssertionError, LookupError)):
+        with pytest.raises((ViolationError, AssertionError, LookupError)):
             for number in range(ENOUGH_STREAMS):
                 judge(world, make_any(Seeded(f"detection:{number}"), streams))
     finally:
         world.close()
+
+
+def test_a_campaign_ends_with_what_failed_and_how_to_play_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.fuzz.campaign.World", lambda: World(AnswersTwice))
+    campaign = Campaign("seed:0", lambda line: None)
+    try:
+        failure = campaign.run(seconds=60.0, streams=10_000).failure
+    finally:
+        campaign.close()
+    assert failure is not None
+    assert failure.scenario is not None
+    assert len(failure.scenario.raw) < len(GET)
+    assert f"--only {failure.name}\n" in describe(failure)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +134,7 @@ def test_a_connection_with_a_bug_is_found_out(connection: type[WatchedConnection
     ],
 )
 def test_a_malformed_response_is_found_out(sent: bytes, complaint: str) -> None:
-    with pytest.raises(Violation, match=complaint):
+    with pytest.raises(ViolationError, match=complaint):
         read_answers(sent, [Seen(b"GET", b"/", b"", 200, False, False, False)])
 
 

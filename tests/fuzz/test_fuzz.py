@@ -1,4 +1,4 @@
-"""A short run of all the fuzzing; the long one is `python -m tests.fuzz`. That it can fail is `test_detection.py`'s."""
+"""A short run of all the fuzzing; the long one is `python -m tests.fuzz`. `test_detection.py`: it can fail."""
 
 from __future__ import annotations
 
