@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from tests.fuzz.answering import PADDING
-from tests.fuzz.play import PROBE, PROBE_TARGET, Outcome, Seen, ViolationError, World
+from tests.fuzz.play import PROBE, PROBE_TARGET, World
 from tests.fuzz.reading import Answer, read_answers
 from tests.fuzz.scenario import Ending, Expected, Scenario
 from tests.fuzz.second_opinion import read_requests
+from tests.fuzz.watching import Outcome, Seen, ViolationError
 
 # A refusal is one of these (http.md): 408 is for those who take too long.
 REFUSALS: Final = frozenset({400, 408, 413, 414, 415, 417, 431, 501, 505})

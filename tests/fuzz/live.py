@@ -25,7 +25,7 @@ from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.model.directory import read_directory
 from fastserve.model.runtime import Runtime
-from tests.fuzz.play import ViolationError
+from tests.fuzz.watching import ViolationError
 from tests.support.process import write_model
 
 # How long an answer may take: none needs more than milliseconds, and the machine may be busy.

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 from tests.fuzz.choices import Choices, one_in, pick
 from tests.fuzz.live import LiveServer
 from tests.fuzz.mutation import mutate
-from tests.fuzz.play import Seen, ViolationError
 from tests.fuzz.reading import Answer, read_answers
 from tests.fuzz.scenario import MAX_CUTS
+from tests.fuzz.watching import Seen, ViolationError
 from tests.support.websockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, close_frame, frame, handshake, read_frames
 
 VALUES: Final[tuple[object, ...]] = (None, "\u00e4\n", 1.5, [], {"a": [True, {}]}, "x" * 200)

@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from fastserve.config import Config
-from fastserve.http11.connection import READ_OFF_BYTES, Connection
+from fastserve.http11.connection import READ_OFF_BYTES
 from fastserve.http11.listener import Listener
-from fastserve.http11.phase import MOVES, Phase
 from fastserve.messages import Head, Request, Response, Route
 from tests.fuzz.answering import CUTTING, UNSIZED, Answer, choose, echo_of, send_whole
 from tests.fuzz.grammar import REFUSED
 from tests.fuzz.scenario import LATER, Ending, Scenario
-from tests.support.fakes import FakeLoop, FakeTransport
+from tests.fuzz.watching import Complaints, Outcome, Patience, Seen, ViolationError, WatchedConnection, Wire
+from tests.support.fakes import FakeLoop
 
 PROBE: Final = b"GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n"
 PROBE_TARGET: Final = b"/probe"
@@ -45,103 +45,6 @@ TIGHT: Final = Config(
 )
 
 
-class ViolationError(AssertionError):
-    """fastserve did what it must never do."""
-
-
-class Seen(NamedTuple):
-    """A request as the route saw it. is_cut: its answer ends in the middle, or is none. closes: with its answer."""
-
-    method: bytes
-    target: bytes
-    content: bytes
-    status: int
-    is_http10: bool
-    is_cut: bool
-    closes: bool
-
-
-class Outcome(NamedTuple):
-    """seen, sent: all of it, the probe and its answer included.
-
-    is_open: before the probe, and before time passed, our side of the connection was open.
-    is_timing_free: nothing in it depends on when the bytes came.
-    complaints: what was logged, and moves that are not in the table.
-    """
-
-    seen: list[Seen]
-    sent: bytes
-    is_open: bool
-    is_timing_free: bool
-    complaints: list[str]
-
-
-class WatchedConnection(Connection):
-    """Tells of moves that are not in the table, by itself: `assert` may be off, or change."""
-
-    __slots__ = ("complaints",)
-
-    def __init__(self, listener: Listener, complaints: list[str]) -> None:
-        super().__init__(listener)
-        self.complaints = complaints
-
-    def _move_to(self, phase: Phase) -> None:
-        if phase not in MOVES[self._phase]:
-            self.complaints.append(f"{self._phase.name} -> {phase.name}")
-        super()._move_to(phase)
-
-
-class Wire(FakeTransport):
-    """Ends as uvloop's does: in a later turn of the loop, once what is written has been read by the peer."""
-
-    def __init__(self, loop: FakeLoop) -> None:
-        super().__init__()
-        self._loop = loop
-        self.is_lost = False
-
-    def close(self) -> None:
-        super().close()
-        if not self.unsent:
-            self._loop.call_soon(self.lose, None)
-
-    def abort(self) -> None:
-        super().abort()
-        self._loop.call_soon(self.lose, None)
-
-    def read_all(self) -> None:
-        super().read_all()
-        if self.is_closing_now:
-            self._loop.call_soon(self.lose, None)
-
-    def lose(self, error: Exception | None) -> None:
-        if not self.is_lost:
-            self.is_lost = self.is_closing_now = True
-            self.protocol.connection_lost(error)
-
-
-class Patience:
-    """messages.Work of a request that is answered later."""
-
-    def __init__(self) -> None:
-        self.disconnects = 0
-
-    def on_disconnect(self) -> None:
-        self.disconnects += 1
-
-    def on_writable(self) -> None: ...
-
-
-class _Complaints(logging.Handler):
-    """Whatever is logged: nothing that a peer does is worth a line, and a bug of ours is one."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
 class World:
     """One listener, and a loop and a clock that it lives by. To be closed."""
 
@@ -151,7 +54,7 @@ class World:
         self.listeners = [Listener(loop, config, self._route) for config in (Config(), TIGHT)]
         self._connection = connection
         self._answered, self._refused = Route(self._on_request), Route(self._on_request, is_refusal=True)
-        self._logged = _Complaints()
+        self._logged = Complaints()
         logging.getLogger("fastserve").addHandler(self._logged)
         self.line: Line
 

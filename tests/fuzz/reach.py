@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import fastserve.http11
 from fastserve.http11 import parser
-from tests.fuzz.play import ViolationError, World
+from tests.fuzz.play import World
 from tests.fuzz.scenario import Scenario
+from tests.fuzz.watching import ViolationError
 
 ROOM: Final = str(Path(fastserve.http11.__file__).parent)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tests.fuzz.play import Seen, ViolationError
+from tests.fuzz.watching import Seen, ViolationError
 
 HEAD: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([\t -~]*)\r\n((?:[!-9;-~]+: [^\r\n\0]*\r\n)*)\r\n")
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -75,10 +75,9 @@ def dress(
     choices: Choices, raw: bytes, expected: tuple[Expected, ...] | None = None, *, stays_open: bool = False
 ) -> Scenario:
     """A scenario for `raw`: cuts, timing and the rest are chosen."""
-    cuts = sorted(choices.below(len(raw) + 1) for _ in range(choices.below(MAX_CUTS + 1)))
     return Scenario(
         raw,
-        tuple(cuts),
+        _make_cuts(choices, raw),
         manners=choices.octets(4),
         tempo=choices.octets(4),
         ending=Ending(1 + choices.below(len(Ending))),
@@ -90,10 +89,14 @@ def dress(
 
 def redress(choices: Choices, scenario: Scenario) -> Scenario:
     """`scenario` with other cuts and another timing; what it must amount to is the same."""
-    cuts = sorted(choices.below(len(scenario.raw) + 1) for _ in range(choices.below(MAX_CUTS + 1)))
+    cuts = _make_cuts(choices, scenario.raw)
     later = choices.below(4)
     manners = bytes(manner ^ LATER * (later >> number % 2 & 1) for number, manner in enumerate(scenario.manners))
-    return dataclasses.replace(scenario, cuts=tuple(cuts), manners=manners, tempo=choices.octets(4))
+    return dataclasses.replace(scenario, cuts=cuts, manners=manners, tempo=choices.octets(4))
+
+
+def _make_cuts(choices: Choices, raw: bytes) -> tuple[int, ...]:
+    return tuple(sorted(choices.below(len(raw) + 1) for _ in range(choices.below(MAX_CUTS + 1))))
 
 
 def to_line(scenario: Scenario) -> str:

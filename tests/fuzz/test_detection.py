@@ -15,7 +15,7 @@ from tests.fuzz.campaign import Campaign, describe
 from tests.fuzz.choices import FromBytes, Seeded
 from tests.fuzz.guided_target import HEAD, decode, encode
 from tests.fuzz.judge import judge
-from tests.fuzz.play import Seen, ViolationError, WatchedConnection, World
+from tests.fuzz.play import World
 from tests.fuzz.reach import reduce
 from tests.fuzz.reading import read_answers
 from tests.fuzz.resources import Resources
@@ -23,6 +23,7 @@ from tests.fuzz.scenario import Ending, Scenario, from_line, to_line
 from tests.fuzz.second_opinion import read_requests
 from tests.fuzz.shrinking import shrink
 from tests.fuzz.streams import make_any
+from tests.fuzz.watching import Seen, ViolationError, WatchedConnection
 
 GET = b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n"
 ENOUGH_STREAMS = 600
