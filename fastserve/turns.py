@@ -1,7 +1,7 @@
 """The loop's time, shared out among those who would hold it: pipelines, floods of chunks, endless streams.
 
-However many there are, all of them together get TURN_S of each turn of the loop, and everybody else's sockets are
-looked at in between. Knows nobody; used by `http11/connection.py` for callbacks, `model/streams.py` for coroutines.
+However many there are, all of them together get TURN_S of each round of the loop, and all others are looked after in
+between. Knows nobody; used by `http11/connection.py` for callbacks and `model/streams.py` for coroutines.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Turns:
         self._share = MOST_IN_TURN  # so many may go on in one round
 
     def put(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called in a later turn of the loop, in a fresh context. It may raise nothing."""
+        """Have `go_on` called in a later turn of the loop, in a fresh context."""
         self._waiting.append(go_on)
         if not self._is_giving:
             self._is_giving = True
@@ -58,11 +58,12 @@ class Turns:
         self._share = max(1, self._share // 2) if is_long else min(MOST_IN_TURN, self._share + 1)
         self._began = now
         self._ends = now + TURN_S
-        for _ in range(min(len(self._waiting), self._share)):
-            self._context.copy().run(self._waiting.popleft())
-            if self._loop.time() > self._ends:
-                break
-        if self._waiting:
-            self._loop.call_soon(self._give_turn)
-        else:
-            self._is_giving = False
+        try:
+            for _ in range(min(len(self._waiting), self._share)):
+                self._context.copy().run(self._waiting.popleft())
+                if self._loop.time() > self._ends:
+                    break
+        finally:  # one that fails, by a bug, does not stop the others
+            self._is_giving = bool(self._waiting)
+            if self._is_giving:
+                self._loop.call_soon(self._give_turn)

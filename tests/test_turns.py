@@ -100,16 +100,17 @@ def test_what_is_done_later_in_the_same_round_counts_too() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         turns, rounds = Turns(loop), Rounds()
-        steps, people = 10, MOST_IN_TURN
+        steps, people = 5, MOST_IN_TURN
 
         async def leave_work() -> None:
             for _ in range(steps):
-                loop.call_soon(work, LONG_S)
+                loop.call_soon(work, 2 * LONG_S)
+                work(TURN_S)
                 await turns.give()
 
         before = rounds.count
         await asyncio.gather(*(leave_work() for _ in range(people)))
-        assert rounds.count - before > steps * people / 2
+        assert rounds.count - before > 5 * steps  # all of them in each round would be `steps` rounds
 
     run(main())
 
@@ -122,6 +123,23 @@ def test_a_coroutine_that_is_cancelled_while_it_waits_holds_nobody_up() -> None:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await turns.give()
+
+    run(main())
+
+
+def test_one_that_fails_does_not_stop_the_others() -> None:
+    async def main() -> None:
+        loop, failures = asyncio.get_running_loop(), list[str]()
+        loop.set_exception_handler(lambda loop, context: failures.append(repr(context["exception"])))
+        turns, done = Turns(loop), asyncio.Event()
+
+        def fail() -> None:
+            raise ValueError("a bug")
+
+        turns.put(fail)
+        turns.put(done.set)
+        await done.wait()
+        assert failures == ["ValueError('a bug')"]
 
     run(main())
 

@@ -49,22 +49,23 @@ def encode_plain(value: Any) -> bytes:
 def decode_json(content: bytes) -> Any:
     """The value that `content` holds.
 
-    What orjson refuses (NaN, Infinity, a byte order mark, UTF-16, lone surrogates) is tried with the standard
-    library, which is what Truss uses and whose messages its clients know.
+    What orjson refuses (NaN, Infinity, a byte order mark, UTF-16, escapes of lone surrogates) is tried with the
+    standard library, which is what Truss uses and whose messages its clients know.
     Raises RequestError 400 with the position of the mistake.
     """
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         pass  # with its copy of the content as text
-    return _decode_with_standard_library(content)
+    return _decode_with_standard_library(content, "strict")
 
 
-def _decode_with_standard_library(content: bytes) -> Any:
+def _decode_with_standard_library(content: bytes, surrogates: str) -> Any:
+    """surrogates: "strict", or "surrogatepass" for those that stand in UTF-8 as bytes, which it does not allow."""
     import json
 
     try:
-        return json.loads(content)
+        return json.loads(content.decode(json.detect_encoding(content), surrogates))
     except RecursionError:
         raise RequestError(400, "Invalid JSON payload: nested too deeply") from None
     except UnicodeDecodeError as error:
@@ -87,11 +88,12 @@ def encode_json(value: Any) -> bytes:
 
 
 def decode_as_python(content: bytes) -> Any:
-    """The value that `content` holds, by the standard library alone: integers of any size, as for Truss.
+    """The value that `content` holds, by the standard library alone, as for Truss.
 
+    Integers stay exact whatever their size, and surrogates as bytes are read.
     Raises RequestError 400 with the position of the mistake.
     """
-    return _decode_with_standard_library(content)
+    return _decode_with_standard_library(content, "surrogatepass")
 
 
 def encode_as_python(value: Any) -> bytes:

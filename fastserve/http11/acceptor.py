@@ -19,9 +19,9 @@ from fastserve.options import KIB
 
 # uvicorn's and Truss's: a burst of new connections waits in the kernel instead of being refused.
 BACKLOG: Final = 2048
-# What the kernel holds of a connection's answers before it can send them; connections inherit it. Without it that is
-# up to 4 MB each (tcp_wmem), which one client in hundreds that do not read fills with answers, and the stall timeout
-# does not run meanwhile. The transport's own buffer goes on where this ends.
+# What the kernel takes of a connection's answers before it can send them; connections inherit it. Without it that is
+# up to 4 MB each (tcp_wmem), which hundreds of clients that do not read fill with what models go on to make for them,
+# and the stall timeout does not run meanwhile. The transport's own buffer goes on where this ends.
 UNSENT_BYTES: Final = 128 * KIB
 # Descriptors that connections never take: what the model and its libraries open at work (weights, pipes, clients of
 # their own), and what the server needs to reset a connection. Half of them if there are few.

@@ -37,9 +37,9 @@ from fastserve.messages import JSON, Addresses, Head, Request, Response, encode_
 from fastserve.options import KIB
 
 # After the last response the peer's bytes are read and dropped, or a reset could destroy the response before
-# the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do. Past that much they
-# are left unread for the rest of the time: a proxy that can write no more turns to the answer, where a reset would have
-# been its 502.
+# the peer has read it (RFC 9112 section 9.6): for this long and this much, as nginx and Apache do. Past that much
+# they are left unread for the rest of the time: a proxy that cannot write on turns to the response, where a reset
+# makes it a 502.
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 256 * KIB
 # Refused content up to this is read off and the connection kept; above it the answer comes at once and closes.

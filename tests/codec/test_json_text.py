@@ -119,6 +119,7 @@ def test_truss_text_for_an_empty_content() -> None:
     "content, message",
     [
         (b'{"a": "\xe9"}', "not utf-8 at byte 7"),
+        (b'"\xed\xa0\x80"', "not utf-8 at byte 1"),
         ('"\u20ac"'.encode("utf-16")[:-1], "not utf-16"),
     ],
 )

@@ -1,7 +1,7 @@
 """What every recipient is given: about 500 inputs by name, valid to hostile, and seeded mutations of them.
 
 Bytes alone; what a server should answer is not said here. `compare.py` sends each, followed by one more request, so
-that whoever ends a message elsewhere shows it. Tables of other tests can be added to `inputs` as they are.
+that whoever ends a message elsewhere shows it. The cases of `tests/cases` are among them, as they stand there.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from tests.cases.load import all_cases
 from tests.differential.corpus_framing import FRAMING
 from tests.differential.corpus_heads import HEADS, VALID
 
@@ -18,6 +19,8 @@ BEHIND: Final = b"GET /behind HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
 # For each input, so that all of them take about as long as the inputs themselves.
 MUTATIONS_EACH: Final = 2
+# Cases that are longer are about fastserve's own limits, which are not those of others.
+MAX_CASE_BYTES: Final = 8000
 
 # What parsers differ about: put in, put over what is there, or put twice.
 _SPLINTERS: Final = (
@@ -30,7 +33,8 @@ _SPLINTERS: Final = (
 def inputs() -> dict[str, bytes]:
     """Every input by its name, "family / what is odd"; mutations have the number of theirs behind a ~."""
     written = {**VALID, **HEADS, **FRAMING}
-    return {name: raw + BEHIND for name, raw in (*written.items(), *mutations(written))}
+    cases = {f"case / {case.name}": case.raw for case in all_cases() if len(case.raw) <= MAX_CASE_BYTES}
+    return {name: raw + BEHIND for name, raw in (*written.items(), *mutations(written), *cases.items())}
 
 
 def mutations(written: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:

@@ -24,7 +24,8 @@ FRONT_ENDS: Final = ("nginx", "haproxy")
 
 # What listens, for an origin that writes down. One request for each connection to it, which then tells where each
 # message ended; content is waited for in full, so that what is forwarded is what was taken.
-# `proxy_ignore_client_abort`: a client that only sends no more is answered.
+# `proxy_ignore_client_abort`: a client that only sends no more is answered. HAProxy's timeout is for a Content-Length of
+# 2^64, which it forwards and then waits for an answer to.
 RECORDED: Final = {
     "nginx": """
         server {{
@@ -43,6 +44,7 @@ RECORDED: Final = {
             bind fd@{socket}
             option http-buffer-request
             option http-server-close
+            timeout server 3s
             http-reuse never
             server origin 127.0.0.1:{upstream}
     """,
@@ -64,7 +66,8 @@ _FRAMES: Final = {
         events {{ worker_connections 1024; }}
         http {{
             access_log off;
-            client_max_body_size 200m;
+            keepalive_requests 100000;
+            client_max_body_size 0;
             client_body_temp_path {directory}/content;
             proxy_temp_path {directory}/proxy;
             fastcgi_temp_path {directory}/fastcgi;
@@ -143,18 +146,22 @@ async def taken_by_front_end(port: int, origin: Origin, raw: bytes, quiet_s: flo
     quiet_s: the silence after which it is told that no more comes.
     """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    has_ended = True
     with contextlib.suppress(OSError):  # a refusal can come with a reset
         writer.write(raw)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await _read_until_silent(reader, quiet_s)
+        await _has_ended(reader, quiet_s)
         writer.write_eof()
-        await _read_until_silent(reader, PATIENCE_S)
+        has_ended = await _has_ended(reader, PATIENCE_S)
     writer.close()
+    assert has_ended, f"neither answered nor closed: {raw!r}"
     return await origin.take()
 
 
-async def _read_until_silent(reader: asyncio.StreamReader, patience_s: float) -> None:
-    """Until the end. Raises TimeoutError when nothing has come for that long."""
-    is_open = patience_s > 0
-    while is_open:
-        is_open = await asyncio.wait_for(reader.read(2**16), patience_s) != b""
+async def _has_ended(reader: asyncio.StreamReader, patience_s: float) -> bool:
+    """Read and drop until the end, or until nothing has come for that long."""
+    try:
+        while await asyncio.wait_for(reader.read(2**16), patience_s) != b"":
+            pass
+    except asyncio.TimeoutError:
+        return False
+    return True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import functools
 import itertools
 import json
 import random
@@ -18,13 +20,16 @@ from tests.differential.upstream import (
     FRONTS,
     MODEL,
     PREDICT,
+    WHICH_CONNECTION,
     Front,
     head,
     in_front_of,
     post,
     post_chunked,
     receive_all,
+    receive_answer,
     receive_until,
+    send_until_answered,
 )
 from tests.support.answers import Answer, read_answers
 from tests.support.process import Server, serving, write_model
@@ -37,7 +42,8 @@ _marks = itertools.count()
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     directory = write_model(tmp_path_factory.mktemp("upstream"), MODEL)
-    with serving(directory, "--max-request-size", str(4 * MEGABYTE)) as running:
+    # Room for a stream that nobody reads beside all others.
+    with serving(directory, "--max-request-size", str(4 * MEGABYTE), "--concurrency", "100") as running:
         yield running
 
 
@@ -62,13 +68,10 @@ def mark() -> str:
     return f"mark-{next(_marks)}"
 
 
-def own(answer: Answer, payload: Any) -> int:
-    """`answer` must be that to `payload`. Returns the port that the server saw."""
+def check_own(answer: Answer, payload: Any) -> None:
+    """`answer` must be that to `payload`."""
     assert (answer.status, answer.is_complete) == (200, True), answer
-    said = json.loads(answer.content)
-    port: int = said.pop("port")
-    assert said == payload
-    return port
+    assert json.loads(answer.content) == payload
 
 
 def check_step(front: Front) -> None:
@@ -77,7 +80,7 @@ def check_step(front: Front) -> None:
     with concurrent.futures.ThreadPoolExecutor(4) as threads:
         answers = threads.map(lambda payload: front.exchange(post(payload, fields=CLOSE)), payloads)
         for payload, (answer,) in zip(payloads, answers, strict=True):
-            own(answer, payload)
+            check_own(answer, payload)
 
 
 def reset(peer: socket.socket) -> None:
@@ -94,11 +97,11 @@ LEAVING = [close, reset]
 
 def test_connections_are_kept_and_each_answer_is_its_own(front: Front) -> None:
     payloads = [{"mark": mark()} for _ in range(50)]
-    *others, last = payloads
-    raw = b"".join(post(payload) for payload in others) + post(last, fields=CLOSE)
-    answers = front.exchange(raw, [b"POST"] * 50)
-    ports = {own(answer, payload) for answer, payload in zip(answers, payloads, strict=True)}
-    assert len(ports) <= 2
+    raw = b"".join(post(payload) + post(payload, path=WHICH_CONNECTION) for payload in payloads)
+    answers = front.exchange(raw + head("/livez", CLOSE, "GET"), [b"POST"] * 100 + [b"GET"])
+    for answer, payload in zip(answers[:100:2], payloads, strict=True):
+        check_own(answer, payload)
+    assert len({answer.content for answer in answers[1:100:2]}) <= 2
 
 
 @pytest.mark.parametrize("size", [1, 7, 5000])
@@ -106,7 +109,7 @@ def test_chunked_content_arrives_whole(front: Front, size: int) -> None:
     payloads = [{"mark": mark(), "text": "x" * length} for length in (0, 100, 20_000 if size > 1 else 2000)]
     for payload in payloads:
         (answer,) = front.exchange(post_chunked(payload, size, fields=CLOSE))
-        own(answer, payload)
+        check_own(answer, payload)
 
 
 def test_kinds_of_requests_in_one_pipeline(front: Front) -> None:
@@ -128,7 +131,7 @@ def test_kinds_of_requests_in_one_pipeline(front: Front) -> None:
     answers = front.exchange(raw, methods)
     assert [answer.status for answer in answers] == [200, 200, 404, 200, 200, 405, 204, 200, 404, 200]
     for answer, payload in zip((answers[1], answers[3], answers[9]), payloads, strict=True):
-        own(answer, payload)
+        check_own(answer, payload)
     assert [answers[at].content for at in (0, 4, 7)] == [b"", b"true", b""]
 
 
@@ -140,14 +143,9 @@ def test_content_that_waits_for_100_continue(front: Front, write: Callable[..., 
         with front.connect() as peer:
             peer.sendall(section + b"\r\n\r\n")
             interim = receive_until(peer, b"\r\n\r\n")
-            assert (
-                interim == b"HTTP/1.1 100 Continue\r\n\r\n"
-                if "nginx" in front.name
-                else interim.startswith(b"HTTP/1.1 100 ")
-            )
+            assert interim.startswith(b"HTTP/1.1 100 ")
             peer.sendall(content)
-            (answer,) = read_answers(interim + receive_all(peer), [b"POST"], is_closed=True)
-        own(answer, payload)
+            check_own(receive_answer(peer), payload)
 
 
 @pytest.mark.parametrize("write", [post, post_chunked])
@@ -161,8 +159,8 @@ def test_content_that_waits_for_a_refusal(front: Front, write: Callable[..., byt
             received = receive_until(peer, b"\r\n\r\n")
             if received.startswith(b"HTTP/1.1 100 "):
                 peer.sendall(content)
-            (answer,) = read_answers(received + receive_all(peer), [b"POST"], is_closed=True)
-        assert answer.status == 404
+                received = b""
+            assert receive_answer(peer, received).status == 404
 
 
 @pytest.mark.parametrize("leave", LEAVING)
@@ -182,7 +180,7 @@ def test_a_client_that_leaves_in_its_content_runs_nothing(
         leave(peer)
         check_step(front)
     (answer,) = front.exchange(post({"ask": "ran"}, fields=CLOSE))
-    assert name not in json.loads(answer.content)["ran"]
+    assert name not in json.loads(answer.content)
 
 
 @pytest.mark.parametrize("leave", LEAVING)
@@ -195,12 +193,13 @@ def test_a_client_that_leaves_in_its_answer_ends_the_stream(
         peer.sendall(post(payload))
         receive_until(peer, f"{payload['mark']} 2;".encode())
         leave(peer)
+        front.server.wait_for_log(f"{payload['mark']} ended at")
         check_step(front)
 
 
 def test_a_stream_comes_whole_to_a_client_that_reads_slowly(front: Front) -> None:
     """It reads a little, then others are served, and so on; most of the stream waits in the server meanwhile."""
-    payload = {"mark": mark(), "pieces": 200, "size": 50_000}
+    payload = {"mark": mark(), "pieces": 100, "size": 50_000}
     with front.connect() as peer:
         peer.sendall(post(payload, fields=CLOSE))
         received = b""
@@ -210,7 +209,7 @@ def test_a_stream_comes_whole_to_a_client_that_reads_slowly(front: Front) -> Non
         received += receive_all(peer)
     (answer,) = read_answers(received, [b"POST"], is_closed=True)
     assert answer.is_complete
-    assert answer.content.decode() == "".join(f"{payload['mark']} {n};{'.' * 50_000}" for n in range(200))
+    assert answer.content.decode() == "".join(f"{payload['mark']} {n};{'.' * 50_000}" for n in range(100))
 
 
 def test_clients_that_send_slowly_hold_up_nobody(front: Front) -> None:
@@ -224,39 +223,34 @@ def test_clients_that_send_slowly_hold_up_nobody(front: Front) -> None:
         if at % 30 == 0:
             check_step(front)
     for peer, payload in zip(peers, payloads, strict=True):
-        (answer,) = read_answers(receive_all(peer), [b"POST"], is_closed=True)
-        own(answer, payload)
+        check_own(receive_answer(peer), payload)
         peer.close()
 
 
-@pytest.mark.parametrize("write", [post, post_chunked])
+@pytest.mark.parametrize("write", [post, functools.partial(post_chunked, size=60_000)], ids=["sized", "chunked"])
 @pytest.mark.parametrize(
-    ("size", "path", "fields", "status"),
+    ("size", "path", "fields", "statuses"),
     [
-        (100, "/nowhere", "", 404),
-        (MEGABYTE, "/nowhere", "", 404),
-        (MEGABYTE, "/livez", "", 405),
-        (3 * MEGABYTE, "/nowhere", "", 404),
-        (6 * MEGABYTE, PREDICT, "", 413),
-        (6 * MEGABYTE, "/nowhere", "", None),
-        (100, PREDICT, "Content-Encoding: gzip\r\n", 415),
-        (MEGABYTE, PREDICT, "Content-Encoding: gzip\r\n", 415),
-        (MEGABYTE, PREDICT, "Content-Type: application/json; charset=latin-1\r\n", 415),
-        (100, f"{PREDICT}%", "", 400),
-        (MEGABYTE, f"{PREDICT}%zz", "", 400),
+        (100, "/nowhere", "", {404}),
+        (MEGABYTE, "/nowhere", "", {404}),
+        (MEGABYTE, "/livez", "", {405}),
+        (3 * MEGABYTE, "/nowhere", "", {404}),
+        (6 * MEGABYTE, PREDICT, "", {413}),
+        (6 * MEGABYTE, "/nowhere", "", {404, 413}),
+        (100, PREDICT, "Content-Encoding: gzip\r\n", {415}),
+        (MEGABYTE, PREDICT, "Content-Encoding: gzip\r\n", {415}),
+        (MEGABYTE, PREDICT, "Content-Type: application/json; charset=latin-1\r\n", {415}),
+        (100, f"{PREDICT}%", "", {400}),
+        (MEGABYTE, f"{PREDICT}%zz", "", {400}),
     ],
 )
 def test_a_refusal_reaches_the_client_whatever_content_is_unread(
-    front: Front, write: Callable[..., bytes], size: int, path: str, fields: str, status: int | None
+    front: Front, write: Callable[..., bytes], size: int, path: str, fields: str, statuses: set[int]
 ) -> None:
-    raw = (
-        write({"text": "x" * size}, path=path, fields=fields + CLOSE)
-        if write is post
-        else write({"text": "x" * size}, 60_000, path=path, fields=fields + CLOSE)
-    )
-    for _ in range(5):
-        (answer,) = front.exchange(raw)
-        assert answer.status == status or (status is None and answer.status in (404, 413)), answer
+    raw = write({"text": "x" * size}, path=path, fields=fields + CLOSE)
+    for _ in range(3):
+        with front.connect() as peer:
+            assert send_until_answered(peer, raw).status in statuses
 
 
 def test_bad_json_leaves_the_connection_in_step(front: Front) -> None:
@@ -264,37 +258,36 @@ def test_bad_json_leaves_the_connection_in_step(front: Front) -> None:
     bad = head(PREDICT, "Content-Length: 9\r\n") + b"{not JSON"
     answers = front.exchange(bad * 5 + post(payload, fields=CLOSE), [b"POST"] * 6)
     assert [answer.status for answer in answers] == [400] * 5 + [200]
-    own(answers[5], payload)
+    check_own(answers[5], payload)
 
 
 def test_clients_at_the_same_time_get_their_own_answers(front: Front) -> None:
+    writers: list[Callable[..., bytes]] = [post, functools.partial(post_chunked, size=3000)]
+
     def call(number: int) -> None:
         draw = random.Random(number)
         with front.connect() as peer:
             for _ in range(15):
                 payload = {"mark": mark(), "text": "x" * int(200_000 ** draw.random())}
-                write = draw.choice([post, lambda payload: post_chunked(payload, 3000)])
-                peer.sendall(write(payload))
-                received = b""
-                while not (answers := read_answers(received, [b"POST"])) or not answers[0].is_complete:
-                    piece = peer.recv(2**20)
-                    assert piece, received[:200]
-                    received += piece
-                own(answers[0], payload)
+                peer.sendall(draw.choice(writers)(payload))
+                check_own(receive_answer(peer), payload)
 
     with concurrent.futures.ThreadPoolExecutor(12) as threads:
         list(threads.map(call, range(12)))
 
 
 def test_no_input_of_the_corpus_puts_a_connection_out_of_step(front: Front) -> None:
-    for name, raw in inputs().items():
-        if "~" in name:
-            continue
-        payload = {"mark": mark()}
-        with front.connect() as peer:
-            peer.sendall(raw)
-            peer.shutdown(socket.SHUT_WR)
-            received = receive_all(peer)
-        assert b"HTTP/1.1 502" not in received, name
-        (answer,) = front.exchange(post(payload, fields=CLOSE))
-        own(answer, payload)
+    """All on the few connections that are kept; behind each a request that knows its answer."""
+    with front.connect() as beside:
+        for name, raw in inputs().items():
+            if "~" in name:
+                continue
+            received = b""
+            with front.connect() as peer, contextlib.suppress(OSError):  # a refusal can come with a reset
+                peer.sendall(raw)
+                peer.shutdown(socket.SHUT_WR)
+                received = receive_all(peer)
+            assert b"HTTP/1.1 502" not in received, name
+            payload = {"mark": mark()}
+            beside.sendall(post(payload))
+            check_own(receive_answer(beside), payload)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import select
 import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,23 +19,26 @@ from tests.support.answers import Answer, read_answers
 from tests.support.process import PATIENCE_S, Server
 
 PREDICT: Final = "/v1/models/model:predict"
+WHICH_CONNECTION: Final = "/v1/completions"
 
-# Sends its payload back with the port of the connection it came on. "pieces": a stream of so many, which says when it is
-# closed. "ran": the marks of all that has run.
+# Sends its payload back. "pieces": a stream of so many, which says when it has ended. "ran": the marks of all that
+# has run. `completions` says which of its connections a request came on.
 MODEL: Final = """
+import sys
 import fastserve
 
 class Model:
     def __init__(self):
         self.ran = []
 
-    async def predict(self, payload, request: fastserve.Request):
+    async def predict(self, payload):
         if payload.get("ask") == "ran":
-            return {**payload, "ran": self.ran}
+            return self.ran
         self.ran.append(payload["mark"])
-        if "pieces" in payload:
-            return self.stream(payload)
-        return {**payload, "port": request.client.port}
+        return self.stream(payload) if "pieces" in payload else payload
+
+    async def completions(self, payload, request: fastserve.Request):
+        return request.client.port
 
     async def stream(self, payload):
         number = 0
@@ -42,15 +46,17 @@ class Model:
             for number in range(payload["pieces"]):
                 yield f"{payload['mark']} {number};" + "." * payload["size"]
         finally:
-            print(f"{payload['mark']} ended at {number}", flush=True)
+            print(f"{payload['mark']} ended at {number}.", file=sys.stderr, flush=True)
 """
 
-# No second attempt, which would hide what went wrong. Few connections, so that each is soon used again.
+# No second attempt, which would hide what went wrong. Few connections, so that each is soon used again. A stream that
+# its client does not read is not put on disk.
 KEPT: Final = {
     "nginx": """
         upstream kept{socket} {{
             server 127.0.0.1:{upstream};
             keepalive 2;
+            keepalive_requests 100000;
         }}
         server {{
             listen 127.0.0.1:{listen};
@@ -59,6 +65,7 @@ KEPT: Final = {
                 proxy_http_version 1.1;
                 proxy_set_header Connection "";
                 proxy_next_upstream off;
+                proxy_max_temp_file_size 0;
             }}
         }}
     """,
@@ -82,10 +89,10 @@ FRONTS: Final = {
 }
 
 # What they log when a server's answer was none, or not whole. HAProxy: the two letters of how a session ended, the
-# first of which is the side that ended it.
+# first of which is the side that ended it: with a refusal that may be fastserve's, whose content has not been sent.
 _COMPLAINTS: Final = {
-    "nginx": re.compile(r".*\[(?:error|crit|alert|emerg)\].*|.*upstream (?:sent|prematurely).*"),
-    "haproxy": re.compile(r".* [SPIR][CHDRQ]-- .*"),
+    "nginx": re.compile(r".*\[(?:error|crit|alert|emerg)\].* upstream.*"),
+    "haproxy": re.compile(r".*/kept \S+ (?!4\d\d )-?\d+ \d+ - - [SPIR][A-Z]-- .*"),
 }
 
 
@@ -109,7 +116,7 @@ class Front:
 
     def complaints(self) -> list[str]:
         """What its log says against the server behind it."""
-        return _COMPLAINTS[self.name.split()[0]].findall(self._log.read_text())
+        return _COMPLAINTS[self.name.split()[0]].findall(self._log.read_text("latin-1"))
 
 
 @contextlib.contextmanager
@@ -140,10 +147,35 @@ def head(path: str, fields: str, method: str = "POST") -> bytes:
 
 def receive_all(peer: socket.socket) -> bytes:
     """Until the end."""
-    received = b""
+    pieces = []
     while piece := peer.recv(2**16):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def receive_answer(peer: socket.socket, received: bytes = b"") -> Answer:
+    """One answer to a POST, as soon as it is whole. received: its beginning."""
+    while not (answers := read_answers(received, [b"POST"])) or not answers[0].is_complete:
+        piece = peer.recv(2**20)
+        assert piece, received[:1000]
         received += piece
-    return received
+    return answers[0]
+
+
+def send_until_answered(peer: socket.socket, raw: bytes) -> Answer:
+    """Send what the other side takes, until the answer to it is whole. Raises AssertionError if there is none."""
+    sending, received = memoryview(raw), b""
+    peer.settimeout(0)
+    while not (answers := read_answers(received, [b"POST"])) or not answers[0].is_complete:
+        is_readable, is_writable, _ = select.select([peer], [peer] if sending else [], [], PATIENCE_S)
+        assert is_readable or is_writable, f"nothing moves after {received[:1000]!r}"
+        if is_readable:
+            piece = peer.recv(2**16)
+            assert piece, received[:1000]
+            received += piece
+        elif is_writable:
+            sending = sending[peer.send(sending) :]
+    return answers[0]
 
 
 def receive_until(peer: socket.socket, enough: bytes) -> bytes:

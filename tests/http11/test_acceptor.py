@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import socket
 from collections.abc import Callable, Iterator
 
 import pytest
 import uvloop
 
-from fastserve.http11.acceptor import SPARE_DESCRIPTORS, Acceptor, make_room, open_sockets
+from fastserve.http11.acceptor import SPARE_DESCRIPTORS, UNSENT_BYTES, Acceptor, make_room, open_sockets
 
 # A transport without a socket: its descriptor says nothing.
 TRANSPORT = asyncio.BaseTransport()
@@ -124,3 +125,17 @@ def test_the_soft_limit_is_raised_as_far_as_is_needed(soft: int, capacity: int, 
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert make_room(capacity) == highest
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (raised, hard)
+
+
+def test_the_kernel_takes_little_of_what_nobody_reads() -> None:
+    (listening,) = open_sockets("127.0.0.1", 0)
+    with listening, socket.socket() as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connect(listening.getsockname())
+        connection, _ = listening.accept()
+        with connection:
+            connection.setblocking(False)
+            taken = 0
+            with pytest.raises(BlockingIOError):
+                while taken < 8 * UNSENT_BYTES:
+                    taken += connection.send(bytes(UNSENT_BYTES // 8))

@@ -198,8 +198,8 @@ def memory_of(server: Server) -> int:
 
 
 @KINDS
-def test_half_a_gigabyte_goes_through_little_memory(served: Server, kind: str) -> None:
-    pieces = 512
+def test_a_quarter_of_a_gigabyte_goes_through_little_memory(served: Server, kind: str) -> None:
+    pieces = 256
     make(served, yields(kind, "abc"))
     memory_of(served)
     before = memory_of(served)
