@@ -1,6 +1,6 @@
 """`python -m tests.fuzz`: the long run, in two processes; or one stream again; or the run that coverage guides.
 
-Ends with status 1 and the failing input, which is then in the corpus. What is run is `campaign.py`'s and `guided.py`'s.
+Ends with status 1 and the failing input, which is then in the corpus. What is run is `campaign.py`'s, `guided.py`'s.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Final
 
 from tests.fuzz import corpus
@@ -24,16 +26,19 @@ def _run_long(seed: str, minutes: float, streams: int) -> int:
         f"--seed {seed}: {minutes:g} minutes and {streams:,} streams at least, in {PROCESSES} processes", flush=True
     )
     began = time.monotonic()
-    with ProcessPoolExecutor(PROCESSES, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as directory, ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
+        stop = Path(directory, "stop")
         shares = [
-            pool.submit(run_share, f"{seed}:{number}", minutes * 60, streams // PROCESSES)
+            pool.submit(run_share, f"{seed}:{number}", minutes * 60, streams // PROCESSES, stop)
             for number in range(PROCESSES)
         ]
         results = [share.result() for share in shares]
     seconds = time.monotonic() - began
     total = sum(result.streams for result in results)
     print(f"{total:,} streams in {seconds:,.0f} s, {total / seconds:,.0f}/s, --seed {seed}")
-    return int(any([_report(number, result) for number, result in enumerate(results)]))
+    reports = [_report(number, result) for number, result in enumerate(results)]
+    return int(any(reports))
 
 
 def _report(number: int, result: Result) -> bool:
@@ -66,7 +71,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--streams", type=int, help="at least so many; 100,000 a minute without")
     parser.add_argument("--seed", default=str(time.time_ns()), help="the same streams as an earlier run")
-    parser.add_argument("--only", metavar="SEED:PROCESS:NUMBER", help="one stream of an earlier run")
+    parser.add_argument("--only", metavar="SEED:PROCESS:TURN", help="one turn of an earlier run")
     parser.add_argument("--guided", action="store_true", help="guided by coverage, for --minutes; needs atheris")
     arguments = parser.parse_args()
     if arguments.only is not None:

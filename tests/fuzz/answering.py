@@ -1,4 +1,4 @@
-"""The ways in which a request can be answered, each as a generator that goes one step further whenever it is asked to.
+"""The ways in which a request can be answered, each as a generator that goes one step further whenever it is asked.
 
 The answer holds what was asked for, so that a wrong one shows. Chosen by a byte; driven by `play.py`.
 """
@@ -13,9 +13,6 @@ from fastserve.messages import Request, Response
 # More than a transport's high-water mark of 64 KiB: its peer has to read before anything else happens.
 PADDING: Final = b"." * 70_000
 EMPTY: Final = b""
-
-# The answer is not given at once but in later turns: a bit of the manner.
-LATER: Final = 0x80
 
 Answer = Callable[[Request, bytes], Iterator[None]]
 

@@ -1,6 +1,6 @@
 """Where a generator's decisions come from: a seed, hypothesis, or the bytes that a coverage-guided fuzzer hands out.
 
-Numbers and octets alone; what is made of them is `grammar.py`'s and `mutation.py`'s. Made by each of the three drivers.
+Numbers and octets alone; what is made of them is `grammar.py`'s and `mutation.py`'s. Made by the three drivers.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def make_message(choices: Choices, number: int) -> Message:
         lines.append(b"Host:%b%b%b\r\n" % (pick(choices, BLANKS), pick(choices, HOSTS), pick(choices, BLANKS)))
     connection, closes = _make_connection(choices, is_http10)
     lines.append(connection)
-    # The answer to refused content may come before the content or after it, and closes in the first case: see play.py.
+    # The answer to refused content may come before the content or after it, and closes in the first case (play.py).
     framing, coded, content = _make_content(choices, is_http10, may_be_large=not is_refused)
     lines.append(framing)
     if content and not is_refused and one_in(choices, 8):

@@ -1,4 +1,4 @@
-"""The run that coverage guides: starts atheris on the corpus, and keeps of what it finds the least that reaches as much.
+"""The run that coverage guides: starts atheris on the corpus, keeps of what it finds the least that reaches as much.
 
 What is called with its bytes is `guided_target.py`. Called by `__main__.py` for --guided.
 """

@@ -1,6 +1,6 @@
-"""Streams for a real server and what they must get: JSON, streamed answers, 404s, and WebSocket frames; and mutations.
+"""Streams for a real server and what they must get: JSON, streamed answers, 404s, WebSocket frames; and mutations.
 
-The rules of `judge.py` again, as far as a real model leaves them to be known. Called by each driver, one time in many.
+The rules of `judge.py` again, as far as a real model leaves them to be known. Called by `campaign.py`, now and then.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Final, NamedTuple
 from tests.fuzz.choices import Choices, one_in, pick
 from tests.fuzz.live import LiveServer
 from tests.fuzz.mutation import mutate
-from tests.fuzz.play import Seen, Violation
 from tests.fuzz.reading import Answer, read_answers
 from tests.fuzz.scenario import MAX_CUTS
+from tests.fuzz.watching import Seen, ViolationError
 from tests.support.websockets import BINARY, CLOSE, CONT, PING, PONG, TEXT, close_frame, frame, handshake, read_frames
 
-VALUES: Final = (None, "\u00e4\n", 1.5, [], {"a": [True, {}]}, "x" * 200)
+VALUES: Final[tuple[object, ...]] = (None, "\u00e4\n", 1.5, [], {"a": [True, {}]}, "x" * 200)
 
 
 class Asked(NamedTuple):
@@ -77,7 +77,7 @@ _ASK: Final[tuple[Callable[[Choices], Asked], ...]] = (
 
 
 def fuzz_live(server: LiveServer, choices: Choices) -> bytes:
-    """One stream: HTTP or WebSocket, valid or mutated. Returns its bytes. Raises Violation."""
+    """One stream: HTTP or WebSocket, valid or mutated. Returns its bytes. Raises ViolationError."""
     return (fuzz_websocket if one_in(choices, 3) else fuzz_http)(server, choices)
 
 
@@ -92,7 +92,7 @@ def fuzz_http(server: LiveServer, choices: Choices) -> bytes:
     received = _converse(server, choices, raw, leaves=False)
     answers = read_answers(received, seen)
     if len(answers) != len(asked):
-        raise Violation(f"{len(asked)} requests and {len(answers)} answers to {raw!r}")
+        raise ViolationError(f"{len(asked)} requests and {len(answers)} answers to {raw!r}")
     for one, answer in zip(asked, answers, strict=True):
         _check(one, answer)
     return raw
@@ -101,7 +101,7 @@ def fuzz_http(server: LiveServer, choices: Choices) -> bytes:
 def _check(asked: Asked, answer: Answer) -> None:
     is_right = answer.content == asked.content if asked.status == 200 else answer.content.startswith(b'{"error":')
     if answer.status != asked.status or not answer.is_complete or not is_right:
-        raise Violation(f"the answer to {asked.raw!r} is {answer}")
+        raise ViolationError(f"the answer to {asked.raw!r} is {answer}")
 
 
 def _converse(server: LiveServer, choices: Choices, raw: bytes, *, leaves: bool) -> bytes:
@@ -118,7 +118,7 @@ def fuzz_websocket(server: LiveServer, choices: Choices) -> bytes:
         sent = read_frames(received.partition(b"\r\n\r\n")[2])
         closes = [number for number, one in enumerate(sent) if one.opcode == CLOSE]
         if closes and closes != [len(sent) - 1]:
-            raise Violation(f"frames behind the Close: {sent}")
+            raise ViolationError(f"frames behind the Close: {sent}")
         return raw
     raw = handshake() + frames
     received = _converse(server, choices, raw, leaves=False)
@@ -126,13 +126,13 @@ def fuzz_websocket(server: LiveServer, choices: Choices) -> bytes:
     sent = read_frames(rest)
     got = [(one.opcode, one.payload) for one in sent]
     if not head.startswith(b"HTTP/1.1 101 ") or got[-1:] != [(CLOSE, b"\x03\xe8")]:
-        raise Violation(f"no handshake, or no Close, for {raw!r}: {received!r}")
-    # Pongs are sent at once, echoes when the model has had its turn; what it has not read when the Close comes is lost.
+        raise ViolationError(f"no handshake, or no Close, for {raw!r}: {received!r}")
+    # Pongs are sent at once, echoes in the model's turn; what it has not read when the Close comes is lost.
     echoes = [one for one in got if one[0] in (TEXT, BINARY)]
     if [one for one in got if one[0] == PONG] != [one for one in expected if one[0] == PONG]:
-        raise Violation(f"{got} was sent, not the pongs of {expected}")
+        raise ViolationError(f"{got} was sent, not the pongs of {expected}")
     if echoes != [one for one in expected if one[0] != PONG][: len(echoes)]:
-        raise Violation(f"{got} was sent, not {expected}")
+        raise ViolationError(f"{got} was sent, not {expected}")
     return raw
 
 

@@ -24,7 +24,8 @@ TOKENS: Final = (
     b"GET ", b"POST ", b"HEAD ", b"CONNECT ", b"PRI ", b"get ", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b" HTTP/0.9\r\n",
     b" HTTP/2.0\r\n", b" HTTP/1.10\r\n", b" http/1.1\r\n", b"*", b"http://a/", b"//", b"/..", b"#", b"%", b"%zz",
     b"0\r\n\r\n", b"0", b"0x5\r\n", b"-1\r\n", b"5\r\nhello\r\n", b"fffffffffffffffff\r\n", b"7fffffffffffffff\r\n",
-    b'0;a="\r\n', b"0;\r\n", b"0 \r\n", b"5;a=b\r\nhello", b"\x16\x03\x01\x02\x00\x01\x00", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b'0;a="\r\n', b"0;\r\n", b"0 \r\n", b"5;a=b\r\nhello", b"\x16\x03\x01\x02\x00\x01\x00",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 )  # fmt: skip
 
 MAX_BYTES: Final = 400_000  # a repeated repetition must not grow without end

@@ -8,24 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from fastserve.config import Config
-from fastserve.http11.connection import READ_OFF_BYTES, Connection
+from fastserve.http11.connection import READ_OFF_BYTES
 from fastserve.http11.listener import Listener
-from fastserve.http11.phase import MOVES, Phase
 from fastserve.messages import Head, Request, Response, Route
-from tests.fuzz.answering import CUTTING, LATER, UNSIZED, Answer, choose, echo_of, send_whole
+from tests.fuzz.answering import CUTTING, UNSIZED, Answer, choose, echo_of, send_whole
 from tests.fuzz.grammar import REFUSED
-from tests.fuzz.scenario import Ending, Scenario
-from tests.support.fakes import FakeLoop, FakeTransport
+from tests.fuzz.scenario import LATER, Ending, Scenario
+from tests.fuzz.watching import Complaints, Outcome, Patience, Seen, ViolationError, WatchedConnection, Wire
+from tests.support.fakes import FakeLoop
 
 PROBE: Final = b"GET /probe HTTP/1.1\r\nHost: probe\r\n\r\n"
 PROBE_TARGET: Final = b"/probe"
 
 # Longer than every timeout there is by default, in one tick of the sweep.
 LONG_S: Final = 400.0
-# Ticks of half a second between reads: fewer than would reach the shortest timeout, so that the outcome stays the same.
+# Ticks of half a second between reads: fewer than reach the shortest timeout, so that the outcome stays the same.
 MAX_TICKS: Final = 2
 # Turns of the loop until a connection has nothing left to do; with 400 pipelined requests it takes some hundreds.
 MAX_TURNS: Final = 20_000
@@ -45,103 +45,6 @@ TIGHT: Final = Config(
 )
 
 
-class Violation(AssertionError):
-    """fastserve did what it must never do."""
-
-
-class Seen(NamedTuple):
-    """A request as the route saw it. is_cut: its answer ends in the middle, or is none. closes: with the connection."""
-
-    method: bytes
-    target: bytes
-    content: bytes
-    status: int
-    is_http10: bool
-    is_cut: bool
-    closes: bool
-
-
-class Outcome(NamedTuple):
-    """seen, sent: all of it, the probe and its answer included.
-
-    is_open: before the probe, and before time passed, our side of the connection was open.
-    is_timing_free: nothing in it depends on when the bytes came.
-    complaints: what was logged, and moves that are not in the table.
-    """
-
-    seen: list[Seen]
-    sent: bytes
-    is_open: bool
-    is_timing_free: bool
-    complaints: list[str]
-
-
-class WatchedConnection(Connection):
-    """Tells of moves that are not in the table, by itself: `assert` may be off, or change."""
-
-    __slots__ = ("complaints",)
-
-    def __init__(self, listener: Listener, complaints: list[str]) -> None:
-        super().__init__(listener)
-        self.complaints = complaints
-
-    def _move_to(self, phase: Phase) -> None:
-        if phase not in MOVES[self._phase]:
-            self.complaints.append(f"{self._phase.name} -> {phase.name}")
-        super()._move_to(phase)
-
-
-class Wire(FakeTransport):
-    """Ends as uvloop's does: in a later turn of the loop, once what is written has been read by the peer."""
-
-    def __init__(self, loop: FakeLoop) -> None:
-        super().__init__()
-        self._loop = loop
-        self.is_lost = False
-
-    def close(self) -> None:
-        super().close()
-        if not self.unsent:
-            self._loop.call_soon(self.lose, None)
-
-    def abort(self) -> None:
-        super().abort()
-        self._loop.call_soon(self.lose, None)
-
-    def read_all(self) -> None:
-        super().read_all()
-        if self.is_closing_now:
-            self._loop.call_soon(self.lose, None)
-
-    def lose(self, error: Exception | None) -> None:
-        if not self.is_lost:
-            self.is_lost = self.is_closing_now = True
-            self.protocol.connection_lost(error)
-
-
-class Patience:
-    """messages.Work of a request that is answered later."""
-
-    def __init__(self) -> None:
-        self.disconnects = 0
-
-    def on_disconnect(self) -> None:
-        self.disconnects += 1
-
-    def on_writable(self) -> None: ...
-
-
-class _Complaints(logging.Handler):
-    """Whatever is logged: nothing that a peer does is worth a line, and a bug of ours is one."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(self.format(record))
-
-
 class World:
     """One listener, and a loop and a clock that it lives by. To be closed."""
 
@@ -151,7 +54,7 @@ class World:
         self.listeners = [Listener(loop, config, self._route) for config in (Config(), TIGHT)]
         self._connection = connection
         self._answered, self._refused = Route(self._on_request), Route(self._on_request, is_refusal=True)
-        self._logged = _Complaints()
+        self._logged = Complaints()
         logging.getLogger("fastserve").addHandler(self._logged)
         self.line: Line
 
@@ -165,7 +68,7 @@ class World:
         self.line.on_request(request)
 
     def play(self, scenario: Scenario) -> Outcome:
-        """Raises Violation, or whatever reaches the loop's exception handler."""
+        """Raises ViolationError, or whatever reaches the loop's exception handler."""
         listener = self.listeners[scenario.is_tight]
         listener.deadlines.tick(self.loop.now)  # the other listener may have been in use
         self.line = line = Line(self.loop, listener, scenario, self._connection)
@@ -176,7 +79,7 @@ class World:
             self._logged.lines, complaints = [], self._logged.lines
         if listener.connections:
             listener.connections.clear()
-            raise Violation("a connection that is lost is still known to the listener")
+            raise ViolationError("a connection that is lost is still known to the listener")
         outcome.complaints.extend(complaints)
         return outcome
 
@@ -208,7 +111,7 @@ class Line:
 
     def on_request(self, request: Request) -> None:
         if self._pending is not None:
-            raise Violation("a request was given to its route before the one before it was answered")
+            raise ViolationError("a request was given to its route before the one before it was answered")
         head = request.head
         manners = self._scenario.manners or b"\0"
         manner = manners[len(self._seen) % len(manners)]
@@ -258,11 +161,11 @@ class Line:
         if self._scenario.ending is Ending.PROBE:
             self._send(PROBE)
             self._settle()
-        elif self._has_ended and not self._wire.is_lost:
-            raise Violation("a peer that has said all, and has had its answers, is kept")
+        elif self._is_told and not self._wire.is_lost:
+            raise ViolationError("a peer that has said all, and has had its answers, is kept")
         self._wait_for_end()
         if not is_open and len(self._wire.sent) > written:
-            raise Violation("something was answered after the end")
+            raise ViolationError("something was answered after the end")
         return Outcome(self._seen, self._wire.sent, is_open, self._is_timing_free, self._complaints)
 
     def _end(self) -> None:
@@ -330,17 +233,17 @@ class Line:
             self._deliver()
             if not self._loop.run_ready() and not self._step():
                 return
-        raise Violation("it does not come to rest")
+        raise ViolationError("it does not come to rest")
 
     def _wait_for_end(self) -> None:
-        """Time passes, and the peer does nothing. Raises Violation if that does not end the connection."""
+        """Time passes, and the peer does nothing. Raises ViolationError if that does not end the connection."""
         for _ in range(4):
             if self._wire.is_lost:
                 break
             self._tick(LONG_S)
             self._settle()
         else:
-            raise Violation("a silent peer is kept for ever")
+            raise ViolationError("a silent peer is kept for ever")
         self._settle()
         if self._pending is not None:
-            raise Violation("who works for a request was not told that its peer has gone")
+            raise ViolationError("who works for a request was not told that its peer has gone")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from tests.fuzz.play import Seen, Violation
+from tests.fuzz.watching import Seen, ViolationError
 
 HEAD: Final = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([\t -~]*)\r\n((?:[!-9;-~]+: [^\r\n\0]*\r\n)*)\r\n")
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 def read_answers(sent: bytes, seen: Sequence[Seen]) -> list[Answer]:
     """The answers to `seen`, in order, and the one refusal that may be behind them.
 
-    Raises Violation for anything else, except that bytes may lack at the end: then the last is not complete.
+    Raises ViolationError for anything else, except that bytes may lack at the end: then the last is not complete.
     """
     answers: list[Answer] = []
     at = 0
@@ -38,7 +38,7 @@ def read_answers(sent: bytes, seen: Sequence[Seen]) -> list[Answer]:
         if at == len(sent):
             return answers
         if len(answers) > len(seen):
-            raise Violation(f"bytes behind the refusal: {sent[at : at + 200]!r}")
+            raise ViolationError(f"bytes behind the refusal: {sent[at : at + 200]!r}")
         request = seen[len(answers)] if len(answers) < len(seen) else None
         answer, at = _read_answer(sent, at, request)
         answers.append(answer)
@@ -47,26 +47,26 @@ def read_answers(sent: bytes, seen: Sequence[Seen]) -> list[Answer]:
 def _read_answer(sent: bytes, at: int, request: Seen | None) -> tuple[Answer, int]:
     match = HEAD.match(sent, at)
     if match is None:
-        raise Violation(f"this is no response: {sent[at : at + 200]!r}")
+        raise ViolationError(f"this is no response: {sent[at : at + 200]!r}")
     status = int(match[1])
     lines = [line.partition(b": ") for line in match[3].split(b"\r\n")[:-1]]
     fields: dict[bytes, bytes] = {}
     for name, _, value in lines:
         name = name.lower()
         if name in fields and name != b"connection":  # a 426 says Upgrade, and then perhaps close
-            raise Violation(f"a field that is repeated: {match[3]!r}")
+            raise ViolationError(f"a field that is repeated: {match[3]!r}")
         fields[name] = fields[name] + b", " + value if name in fields else value
     if b"date" not in fields:
-        raise Violation(f"no Date: {match[3]!r}")
+        raise ViolationError(f"no Date: {match[3]!r}")
     at = match.end()
     framing = (b"content-length" in fields, b"transfer-encoding" in fields)
     if status == 204:
         if any(framing):
-            raise Violation("a 204 with framing fields")
+            raise ViolationError("a 204 with framing fields")
         return Answer(status, fields, b"", True), at
     if request is not None and request.method == b"HEAD":
         if not any(framing):
-            raise Violation("an answer to HEAD without the fields of GET's")
+            raise ViolationError("an answer to HEAD without the fields of GET's")
         return Answer(status, fields, b"", True), at
     if framing == (True, False):
         end = at + int(fields[b"content-length"])
@@ -76,7 +76,7 @@ def _read_answer(sent: bytes, at: int, request: Seen | None) -> tuple[Answer, in
         return Answer(status, fields, content, is_complete), at
     if framing == (False, False) and request is not None and request.is_http10:
         return Answer(status, fields, sent[at:], not request.is_cut), len(sent)  # the close ends it
-    raise Violation(f"no framing, or two, or one that this peer does not know: {match[0]!r}")
+    raise ViolationError(f"no framing, or two, or one that this peer does not know: {match[0]!r}")
 
 
 def _read_chunks(sent: bytes, at: int) -> tuple[bytes, bool, int]:
@@ -92,5 +92,5 @@ def _read_chunks(sent: bytes, at: int) -> tuple[bytes, bool, int]:
         if not size:
             return content, True, at
     if len(sent) - at > 17:
-        raise Violation(f"this is no chunk: {sent[at : at + 200]!r}")
+        raise ViolationError(f"this is no chunk: {sent[at : at + 200]!r}")
     return content, False, len(sent)

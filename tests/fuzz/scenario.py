@@ -1,4 +1,4 @@
-"""What one run of a connection is: the bytes a peer sends, how they are cut, how it reads, how it is answered, its end.
+"""What one run of a connection is: the bytes a peer sends, how they are cut, how it reads, is answered, and ends.
 
 Plain values and their text form, one line of JSON. Made by generators, played by `play.py`, kept by `corpus.py`.
 """
@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from tests.fuzz.choices import Choices
 
+# The bit of a manner that says: not at once, but in later turns.
+LATER: Final = 0x80
 # Pieces of one stream: more say nothing new, and byte by byte is a test of its own.
 MAX_CUTS: Final = 8
 
@@ -64,17 +66,18 @@ class Scenario:
 
     def plainest(self) -> Scenario:
         """The same in one read, with each answer given at once to a peer that reads: what it must amount to."""
-        return dataclasses.replace(self, cuts=(), tempo=b"", manners=bytes(m & 0x7F for m in self.manners))
+        return dataclasses.replace(
+            self, cuts=(), tempo=b"", manners=bytes(manner & ~LATER for manner in self.manners)
+        )
 
 
 def dress(
     choices: Choices, raw: bytes, expected: tuple[Expected, ...] | None = None, *, stays_open: bool = False
 ) -> Scenario:
     """A scenario for `raw`: cuts, timing and the rest are chosen."""
-    cuts = sorted(choices.below(len(raw) + 1) for _ in range(choices.below(MAX_CUTS + 1)))
     return Scenario(
         raw,
-        tuple(cuts),
+        _make_cuts(choices, raw),
         manners=choices.octets(4),
         tempo=choices.octets(4),
         ending=Ending(1 + choices.below(len(Ending))),
@@ -82,6 +85,18 @@ def dress(
         expected=expected,
         stays_open=stays_open,
     )
+
+
+def redress(choices: Choices, scenario: Scenario) -> Scenario:
+    """`scenario` with other cuts and another timing; what it must amount to is the same."""
+    cuts = _make_cuts(choices, scenario.raw)
+    later = choices.below(4)
+    manners = bytes(manner ^ LATER * (later >> number % 2 & 1) for number, manner in enumerate(scenario.manners))
+    return dataclasses.replace(scenario, cuts=cuts, manners=manners, tempo=choices.octets(4))
+
+
+def _make_cuts(choices: Choices, raw: bytes) -> tuple[int, ...]:
+    return tuple(sorted(choices.below(len(raw) + 1) for _ in range(choices.below(MAX_CUTS + 1))))
 
 
 def to_line(scenario: Scenario) -> str:

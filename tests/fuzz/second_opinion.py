@@ -1,6 +1,6 @@
 """How h11 reads a stream: the second opinion on where each request begins and ends, and what it asks for.
 
-h11 takes more than fastserve does; what it must never do is to read the same bytes in another way. Called by `judge.py`.
+h11 takes more than fastserve does; but it must never read the same bytes in another way. Called by `judge.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Opinion(NamedTuple):
     end: str | None
 
 
-class _NoView(Exception):
+class _NoViewError(Exception):
     pass
 
 
@@ -39,7 +39,7 @@ def read_requests(raw: bytes) -> Opinion:
             request = _read_one(server)
         except h11.RemoteProtocolError as error:
             return Opinion(requests, f"refuses it: {error}")
-        except _NoView:
+        except _NoViewError:
             return Opinion(requests, None)
         if request is None:
             break
@@ -59,6 +59,6 @@ def _read_one(server: h11.Connection) -> Expected | None:
             content += bytes(part.data)
     except h11.RemoteProtocolError as error:
         if any(name in str(error) for name in TRAILER_COMPLAINTS):
-            raise _NoView from None
+            raise _NoViewError from None
         raise
     return Expected(event.method, event.target, content) if isinstance(part, h11.EndOfMessage) else None

@@ -1,6 +1,6 @@
 """Makes a scenario that fails as small as it gets while it still fails: fewer bytes, fewer cuts, plainer timing.
 
-For scenarios that come from a seed or from bytes; hypothesis shrinks its own. Called by `campaign.py` and `guided.py`.
+For scenarios that come from a seed or bytes; hypothesis shrinks its own. Called by `campaign.py` for all drivers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is fuzzed: the choice between valid streams, mutated ones, those of the corpus, and noise, made into scenarios.
+"""What is fuzzed: the choice between valid streams, mutated ones, those of the corpus, and noise, as scenarios.
 
 Joins the generators; plays nothing. Called by each driver with choices of its own.
 """
