@@ -177,7 +177,7 @@ class Session(asyncio.Protocol):
         await self._wait_writable()
         self._send_message(content)
         self._settle()
-        # A method that only sends may never wait; and until it does, nothing is on the wire, nor is known who has left.
+        # A method that only sends may never wait, and until it does nothing is on the wire, nor known who has left.
         await self._listener.turns.give()
         await self._wait_writable()
 

@@ -24,8 +24,8 @@ FRONT_ENDS: Final = ("nginx", "haproxy")
 
 # What listens, for an origin that writes down. One request for each connection to it, which then tells where each
 # message ended; content is waited for in full, so that what is forwarded is what was taken.
-# `proxy_ignore_client_abort`: a client that only sends no more is answered. HAProxy's timeout is for a Content-Length of
-# 2^64, which it forwards and then waits for an answer to.
+# `proxy_ignore_client_abort`: a client that only sends no more is answered. HAProxy's timeout is for a Content-Length
+# of 2^64, which it forwards and then waits for an answer to.
 RECORDED: Final = {
     "nginx": """
         server {{
