@@ -14,6 +14,8 @@ from typing import Final
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 # A server sees a client leave within milliseconds; what lingers on purpose does so for 2 s.
 PATIENCE_S: Final = 20.0
+# What Python and malloc keep for the next time.
+KEPT_KB: Final = 48 * 1024
 POLL_S: Final = 0.01
 
 
@@ -54,11 +56,15 @@ def reset_peak(pid: int) -> None:
 
 
 def settled(pid: int, before: Footprint, patience_s: float = PATIENCE_S) -> Footprint:
-    """What the process takes once its descriptors and threads are no more than `before`; or when patience ends."""
+    """What the process takes once it is as `before`; or when patience ends.
+
+    As before: no more descriptors and threads, and less than KEPT_KB more memory, which is given back a little later.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         now = footprint_of(pid)
-        if now.descriptors <= before.descriptors and now.threads <= before.threads:
+        is_free = now.memory_kb < before.memory_kb + KEPT_KB
+        if is_free and now.descriptors <= before.descriptors and now.threads <= before.threads:
             return now
         if time.monotonic() > deadline:
             return now

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tests.support.crowd import crowd_at
-from tests.support.footprint import Footprint, footprint_of, reset_peak, settled
+from tests.support.footprint import KEPT_KB, Footprint, footprint_of, reset_peak, settled
 from tests.support.neighbour import Neighbour, neighbour_of
 from tests.support.process import Server, serving
 from tests.support.starvation import FLAGS, MODEL, Attack
@@ -23,8 +23,6 @@ WORST_S: Final = 2.0
 NEWCOMER_S: Final = 10.0
 # Beyond what the attacks may take by right: the largest is 300 answers of 400 kB that nobody reads.
 PEAK_KB: Final = 200 * 1024
-# What Python and malloc keep for the next time.
-KEPT_KB: Final = 48 * 1024
 
 
 class Siege:
