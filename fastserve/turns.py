@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -42,27 +43,27 @@ class Turns:
         self._waiting.append(go_on)
         if not self._is_giving:
             self._is_giving = True
-            self._began = self._loop.time()
+            self._began = time.monotonic()
             self._loop.call_soon(self._give_turn)
 
     async def give(self) -> None:
         """For a coroutine that would not wait: wait for the next turn if the present one is over."""
-        if self._loop.time() < self._ends:
+        if time.monotonic() < self._ends:
             return
         turn = self._loop.create_future()
         self.put(lambda: None if turn.done() else turn.set_result(None))  # done if the coroutine was cancelled
         await turn
 
     def _give_turn(self) -> None:
-        now = self._loop.time()
+        now = time.monotonic()
         is_long = now > self._began + LONG_S
         self._share = max(1, self._share // 2) if is_long else min(MOST_IN_TURN, self._share + 1)
         self._began = now
         self._ends = now + TURN_S
         try:
-            for _ in range(min(len(self._waiting), self._share)):
+            for _ in range(self._share):
                 self._context.copy().run(self._waiting.popleft())
-                if self._loop.time() > self._ends:
+                if not self._waiting or time.monotonic() > self._ends:
                     break
         finally:  # one that fails, by a bug, does not stop the others
             self._is_giving = bool(self._waiting)

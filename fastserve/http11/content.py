@@ -31,14 +31,14 @@ MAX_PIECES: Final = 64
 
 # Chunk extensions in one message, and the longest line: what llhttp and Go bound too (RFC 9112 section 7.1.1).
 MAX_EXTENSION_BYTES: Final = 16 * KIB
-# Chunks decoded at a time. The connection does so PIPELINE_BURST times before it lets others have a turn: 256 chunks
-# of the tiniest take about 0.5 ms.
+# Chunks decoded at a time: 0.05 ms of the tiniest.
 CHUNK_BURST: Final = 16
 
 _EXTENSION_VALUE: Final = rb'(?:%b|"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*")' % TOKEN
 # chunk-size and extensions, without the white space that RFC 9112 section 7.1.1 lets senders put around `;` and `=`:
 # none is known to, and recipients that differ on it have been tricked.
-CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=%b)?)*)" % (TOKEN, _EXTENSION_VALUE))
+CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;%b(?:=%b)?)*)\r\n" % (TOKEN, _EXTENSION_VALUE))
+PLAIN_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")  # nearly every one: a third of the time
 CHUNK_LINE_PREFIX: Final = re.compile(rb"[0-9A-Fa-f]{0,16}(?:(?<=[0-9A-Fa-f])(?:;[^\r\n]*\r?|\r))?")
 TRAILER_LINE: Final = re.compile(rb"%b:[\t -~\x80-\xff]*" % TOKEN)
 
@@ -118,7 +118,17 @@ class ChunkedContent:
         for _ in range(2 * CHUNK_BURST):
             if at == end or self.is_complete:
                 break
-            at = self._take_data(received, at) if self._expected is _Expected.DATA else self._take_line(received, at)
+            if self._expected is _Expected.DATA:
+                at = self._take_data(received, at)
+            elif (
+                self._expected is _Expected.SIZE
+                and not self._line
+                and (plain := PLAIN_CHUNK_LINE.match(received, at))
+            ):
+                self._begin_chunk(int(plain[1], 16), 0)
+                at = plain.end()
+            else:
+                at = self._take_line(received, at)
         self.received += at - start
         return at
 
@@ -141,14 +151,17 @@ class ChunkedContent:
     def _take_line(self, received: bytes, at: int) -> int:
         end = received.find(b"\n", at) + 1
         line = self._line + received[at : end or len(received)]
-        self._check_start(line)
         if not end:
+            self._check_start(line)
             self._line = line
             return len(received)
         self._line = b""
-        if not line.endswith(b"\r\n"):
-            raise RequestError(400, "malformed chunked content: a line that does not end in CRLF")
-        self._on_line(line[:-2])
+        if self._expected is _Expected.SIZE:
+            self._on_size(line)
+        else:
+            self._check_start(line)
+            _check_end(line)
+            self._on_line(line[:-2])
         return end
 
     def _check_start(self, line: bytes) -> None:
@@ -164,14 +177,18 @@ class ChunkedContent:
         elif not b"\r\n".startswith(line):
             raise RequestError(400, "malformed chunked content: more data than the chunk size says")
 
+    def _on_size(self, line: bytes) -> None:
+        """line: with its CRLF."""
+        match = CHUNK_LINE.fullmatch(line) if len(line) <= MAX_EXTENSION_BYTES else None
+        if match is None:
+            self._check_start(line)
+            _check_end(line)
+            raise RequestError(400, "malformed chunked content: a chunk extension that is none")
+        self._begin_chunk(int(match[1], 16), len(match[2]))
+
     def _on_line(self, line: bytes) -> None:
-        """line: without its CRLF."""
-        if self._expected is _Expected.SIZE:
-            match = CHUNK_LINE.fullmatch(line)
-            if match is None:
-                raise RequestError(400, "malformed chunked content: a chunk extension that is none")
-            self._begin_chunk(int(match[1], 16), len(match[2]))
-        elif self._expected is _Expected.DATA_END:
+        """line: without its CRLF, and not of a chunk's size."""
+        if self._expected is _Expected.DATA_END:
             self._expected = _Expected.SIZE
         elif not line:
             self._expected = _Expected.NOTHING
@@ -192,6 +209,11 @@ class ChunkedContent:
             raise RequestError(413, f"content over {self._config.max_content_bytes} bytes")
         self._missing = size
         self._expected = _Expected.DATA if size else _Expected.TRAILER
+
+
+def _check_end(line: bytes) -> None:
+    if not line.endswith(b"\r\n"):
+        raise RequestError(400, "malformed chunked content: a line that does not end in CRLF")
 
 
 Content = SizedContent | ChunkedContent

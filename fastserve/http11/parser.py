@@ -68,14 +68,12 @@ def parse_head(section: bytes, config: Config) -> Head:
     section: from the first byte of the request line up to and with the empty line; one CRLF CRLF, at its end.
     Raises RequestError: 400 for what RFC 9112 does not allow, 413, 414, 415, 417, 431, 501 and 505.
     """
-    if len(section) > config.max_header_bytes:
+    lines = section.count(b"\r\n") - 2
+    if len(section) > config.max_header_bytes or lines > config.max_header_fields:
         EarlyRefusal().check(section, config)
     line = parse_request_line(section[: section.index(b"\r\n")], config.max_request_line_bytes)
     sink = _Sink()
     _feed(httptools.HttpRequestParser(sink), section)
-    lines = section.count(b"\r\n") - 2
-    if lines > config.max_header_fields:
-        raise RequestError(431, f"more than {config.max_header_fields} header fields")
     fields = {name.lower(): value.rstrip() for name, value in sink.items()}  # llhttp keeps trailing white space
     if len(fields) != lines:  # llhttp refuses line folding, so a line less is a name that was repeated
         fields = _join_repeated(list_fields(section))
@@ -249,6 +247,16 @@ def _parse_expect(value: bytes, is_http10: bool) -> bool:
     return True
 
 
+def _up_to_field(number: int, section: bytes) -> bytes | None:
+    """`section` up to the end of the header field with this number; None if there are not so many."""
+    if section.count(b"\r\n") <= number:
+        return None
+    end = 0
+    for _ in range(number + 1):  # the request line too
+        end = section.index(b"\r\n", end) + 2
+    return None if section.endswith(b"\r\n\r\n", 0, end) else section[:end]
+
+
 class EarlyRefusal:
     """Watches an incomplete header section so that what can never become one is refused at once.
 
@@ -267,9 +275,13 @@ class EarlyRefusal:
         """section: all of it so far; must only ever grow. Raises RequestError: 400, 414, 431, 501 or 505."""
         if not self._has_line and not self._check_line(section, config):
             return
-        fresh = section[self._fed : config.max_header_bytes]
-        self._fed += len(fresh)
-        _feed(self._parser, fresh)
+        bounded = section[: config.max_header_bytes]
+        excessive = _up_to_field(config.max_header_fields + 1, bounded)
+        judged = bounded if excessive is None else excessive
+        _feed(self._parser, judged[self._fed :])
+        self._fed = len(judged)
+        if excessive is not None:
+            raise RequestError(431, f"more than {config.max_header_fields} header fields")
         if len(section) > config.max_header_bytes:
             raise RequestError(431, f"header section over {config.max_header_bytes} bytes")
 

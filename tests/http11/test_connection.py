@@ -7,7 +7,7 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 from fastserve.config import Config
-from fastserve.http11.connection import LINGER_BYTES, PIPELINE_BURST, READ_OFF_BYTES
+from fastserve.http11.connection import LINGER_BYTES, PIPELINE_BURST, PROMPT_BURST, READ_OFF_BYTES
 from fastserve.http11.deadlines import Deadlines
 from fastserve.http11.flow import Flow
 from fastserve.messages import Head, Request, Response, Route
@@ -78,7 +78,7 @@ def test_a_pipelined_request_waits_until_the_one_before_is_answered_and_reading_
 def test_many_pipelined_requests_let_other_connections_have_their_turn() -> None:
     peer = Peer()
     peer.connection.data_received(GET * (3 * PIPELINE_BURST))
-    assert len(peer.requests) == PIPELINE_BURST
+    assert len(peer.requests) == PROMPT_BURST
     assert peer.loop.run_ready() >= 2
     assert len(answers(peer, *[b"GET"] * (3 * PIPELINE_BURST))) == 3 * PIPELINE_BURST
     assert peer.transport.is_reading
@@ -89,7 +89,7 @@ def test_a_burst_that_is_resumed_after_the_peer_has_gone_does_nothing() -> None:
     peer.connection.data_received(GET * (2 * PIPELINE_BURST))
     peer.leave()
     peer.loop.run_ready()
-    assert len(peer.requests) == PIPELINE_BURST
+    assert len(peer.requests) == PROMPT_BURST
 
 
 def test_an_error_behind_complete_requests_is_answered_after_them() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastserve.config import Config
 from fastserve.errors import RequestError
-from fastserve.http11.connection import PIPELINE_BURST
+from fastserve.http11.connection import PROMPT_BURST
 from fastserve.http11.content import (
     CHUNK_BURST,
     MAX_EXTENSION_BYTES,
@@ -103,7 +103,7 @@ def test_a_flood_of_tiny_chunks_gives_others_their_turn() -> None:
     peer.connection.data_received(head + b"1\r\nx\r\n" * 100_000)
     content = peer.connection._content
     assert isinstance(content, ChunkedContent)
-    assert content.received <= 6 * PIPELINE_BURST * CHUNK_BURST < 6 * 512
+    assert content.received <= 6 * PROMPT_BURST * CHUNK_BURST
     assert not peer.transport.is_reading
 
 
