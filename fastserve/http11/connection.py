@@ -327,8 +327,9 @@ class Connection(asyncio.Protocol):
             return
         finally:
             self._is_advancing = False
-        self._flow.pause_reading()
-        self._listener.turns.put(self._advance)
+        if self._phase is not Phase.CLOSED:  # else the transport may be another protocol's, which reads on
+            self._flow.pause_reading()
+            self._listener.turns.put(self._advance)
 
     def _can_parse(self) -> bool:
         """Whether the next message may be looked at: there is one, nothing runs, the peer reads its answers."""
