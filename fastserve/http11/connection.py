@@ -139,7 +139,8 @@ class Connection(asyncio.Protocol):
         self._peer_sent_eof = True
         unread = self._reader.unread
         if self._phase in (Phase.RUNNING, Phase.SENDING) or (self._phase is Phase.IDLE and unread):
-            self._will_close = not unread  # else what is pipelined comes first
+            if not unread:  # else what is pipelined comes first, unless the present response is the last
+                self._will_close = True
         else:
             self._close()
         return True  # keep our side open

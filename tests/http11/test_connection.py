@@ -635,6 +635,30 @@ def test_what_is_pipelined_runs_in_a_context_of_its_own_not_in_that_of_who_answe
     assert len(answers(peer, b"GET", b"POST", b"GET")) == 3
 
 
+@pytest.mark.parametrize(
+    "asks", [b"GET /a HTTP/1.0\r\n\r\n", GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")]
+)
+def test_a_half_close_does_not_make_a_request_of_what_follows_the_last_one(asks: bytes) -> None:
+    peer = Peer(answers_at_once=False)
+    peer.send(asks + GET)
+    peer.connection.send_head(peer.requests[0], Response((200, b""), b""))
+    peer.end()
+    peer.connection.send_chunks(peer.requests[0], [b"all"])
+    peer.connection.send_end(peer.requests[0])
+    assert len(peer.requests) == 1
+    assert peer.is_closed
+
+
+def test_a_half_close_does_not_make_a_draining_server_take_what_is_pipelined() -> None:
+    peer = Peer(answers_at_once=False)
+    peer.send(GET + GET)
+    peer.listener.drain()
+    peer.end()
+    peer.answer(peer.requests[0])
+    assert len(peer.requests) == 1
+    assert answers(peer, b"GET")[0].fields["connection"] == "close"
+
+
 def test_an_incomplete_request_behind_a_half_close_is_not_run() -> None:
     peer = Peer(answers_at_once=False)
     peer.send(GET + POST[:-1])

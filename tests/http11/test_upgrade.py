@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fastserve.config import Config
+from fastserve.http11.connection import PIPELINE_BURST
 from fastserve.http11.content import LARGE_BYTES
 from fastserve.messages import Request, Response
 from tests.support.fakes import HIGH_WATER, Peer
@@ -74,6 +75,12 @@ def test_requests_before_it_are_answered_and_those_with_content_may_upgrade_too(
     answered = peer.send(GET.replace(b"/a", b"/b") + post, content, b"behind")
     assert answered.endswith(b"/b ")
     assert peer.requests[1].content == content
+    assert peer.other.told[1:] == [b"behind"]
+
+
+def test_what_comes_behind_a_burst_that_ends_with_it_is_read() -> None:
+    peer = UpgradingPeer()
+    peer.send(GET.replace(b"/a", b"/b") * (PIPELINE_BURST - 1) + GET, b"behind")
     assert peer.other.told[1:] == [b"behind"]
 
 
