@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from fastserve.logs import REQUEST_IDS
+
+settings.register_profile("untimed", deadline=None)  # a timing is a benchmark, not a test
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

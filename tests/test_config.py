@@ -118,7 +118,7 @@ def test_every_option_takes_its_edges_and_refuses_what_is_beyond(name: str) -> N
 
 
 @pytest.mark.parametrize("name", EVERY)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     value=st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.lists(st.integers(), max_size=2)
 )

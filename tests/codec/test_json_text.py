@@ -39,14 +39,14 @@ def strictly(content: bytes) -> Any:
 # --- in ---
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(JSON_VALUES)
 def test_any_json_value_comes_back_as_it_was(value: Any) -> None:
     assert decode_json(encode_json(value)) == value
     assert decode_json(json.dumps(value).encode()) == value
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(JSON_VALUES)
 def test_what_is_encoded_is_what_the_standard_library_would_have_said(value: Any) -> None:
     assert json.loads(encode_json(value)) == value
@@ -136,7 +136,6 @@ def test_nesting_no_parser_follows_is_refused(content: bytes) -> None:
     assert refused.value.status == 400
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40))
 @example(b"9" * 5000)
 @example(b"[" + b"9" * 5000)
@@ -293,7 +292,7 @@ def test_an_array_beside_an_integer_over_64_bits_is_written_too() -> None:
     assert json.loads(encode_json({"a": np.arange(3)[::-1], "b": 2**70})) == {"a": [2, 1, 0], "b": 2**70}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=4), st.sampled_from(["i8", ">i2", "f2", "f4", "?", "u1"]))
 def test_an_array_of_any_shape_and_order_becomes_what_tolist_says(shape: list[int], kind: str) -> None:
     array: Any = (np.arange(math.prod(shape)) % 2).astype(kind).reshape(shape)

@@ -276,7 +276,7 @@ def check_any(content: bytes) -> None:
         assert refusal.message.startswith("Invalid msgpack payload: ")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 @example(b"\xdd\x00\x00\x00\x05" * 300)
 def test_any_bytes_are_a_value_or_a_400(content: bytes) -> None:
@@ -286,7 +286,7 @@ def test_any_bytes_are_a_value_or_a_400(content: bytes) -> None:
 VALID = [bytes.fromhex(sent) for _, sent in TRUSS_PAYLOADS]
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.sampled_from(VALID), st.integers(0), st.integers(0, 5), st.binary(max_size=5))
 def test_any_change_of_what_truss_sends_is_a_value_or_a_400(content: bytes, at: int, cut: int, put: bytes) -> None:
     at %= len(content)
@@ -316,13 +316,13 @@ MEMBER_VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(MEMBER_VALUES)
 def test_any_use_of_the_tags_is_a_value_or_a_400(value: Any) -> None:
     check_any(msgpack.packb(value))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.fixed_dictionaries(
         {

@@ -81,13 +81,13 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(VALUES)
 def test_any_value_comes_back_as_it_was(value: Any) -> None:
     assert decode_msgpack(encoded(value)) == value
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, 3), max_size=3), st.sampled_from(["<i8", ">i2", "<f2", "|b1", "<c8", "<U2"]))
 def test_any_array_comes_back_as_it_was(shape: list[int], dtype: str) -> None:
     array: Any = np.arange(math.prod(shape)).reshape(shape).astype(dtype)

@@ -18,9 +18,7 @@ from tests.fuzz.scenario import Scenario
 from tests.fuzz.streams import make_mutated, make_noise, make_valid
 
 # What is drawn is many small choices; none is slow, but the machine may be.
-SHORT = settings(
-    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
+SHORT = settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 STREAMS = [scenario.raw for scenario in corpus.read(corpus.FINDS, corpus.REACHED)]
 
 

@@ -169,7 +169,7 @@ async def check_slots(count: int, moves: list[tuple[str, int]]) -> None:
 MOVES = st.tuples(st.sampled_from(["come", "come", "leave", "cancel"]), st.integers(0, 9))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(1, 3), st.lists(MOVES, max_size=40))
 def test_whatever_happens_no_slot_is_lost_and_none_is_there_twice(count: int, moves: list[tuple[str, int]]) -> None:
     run(check_slots(count, moves))

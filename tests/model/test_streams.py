@@ -637,7 +637,7 @@ def test_gathering_ends_and_the_generator_is_closed_at_its_next_yield_when_the_c
 # --- whatever the chunks and the reader ---
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     chunks=st.lists(st.one_of(st.text(max_size=8), st.binary(max_size=8), st.just(BLOCK))),
     takes=st.lists(st.booleans()),
