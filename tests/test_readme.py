@@ -32,7 +32,7 @@ def echo() -> Iterator[Server]:
 
 
 def test_every_flag_it_names_exists_and_every_limit_it_lists_has_that_default() -> None:
-    known = {option.flag for option in OPTIONS.values()} | {"--help", "--no-deps", "--check"}
+    known = {option.flag for option in OPTIONS.values()} | {"--help", "--no-deps", "--check", "--minutes"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) <= known
     by_flag = {option.flag: name for name, option in OPTIONS.items()}
     rows = [
