@@ -96,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._peer_sent_eof = False
         self._probes_left = CHUNK_PROBES
         self._will_close = False  # no exchange follows the present one
-        self._is_advancing = False  # `_advance` is on the stack
+        self._is_advancing = False  # `_advance` is on the stack, or waits for its turn
         self._may_pause = False  # that response has no read timeout
         self._is_chunked = False  # the response that is being sent is in the chunked transfer coding
         self._discarded = 0  # bytes dropped while lingering
@@ -314,7 +314,7 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Parse and run what has been received, message by message, while nothing is in flight."""
-        if self._is_advancing:  # an answer came while `_run` was on the stack: the loop below goes on
+        if self._is_advancing:  # an answer came while `_run` was on the stack, or before its turn: it goes on itself
             return
         self._is_advancing = True
         try:
@@ -329,7 +329,12 @@ class Connection(asyncio.Protocol):
             self._is_advancing = False
         if self._phase is not Phase.CLOSED:  # else the transport may be another protocol's, which reads on
             self._flow.pause_reading()
-            self._listener.turns.put(self._advance)
+            self._is_advancing = True  # until then: an answer in between is no second turn
+            self._listener.turns.put(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._is_advancing = False
+        self._advance()
 
     def _can_parse(self) -> bool:
         """Whether the next message may be looked at: there is one, nothing runs, the peer reads its answers."""

@@ -84,6 +84,24 @@ def test_many_pipelined_requests_let_other_connections_have_their_turn() -> None
     assert peer.transport.is_reading
 
 
+def test_an_answer_that_comes_before_the_turn_is_no_second_turn() -> None:
+    peer = Peer()
+    held: list[Request] = []
+    answer, slow = peer.answer, GET.replace(b"/a", b"/slow")
+    peer.answer = lambda request: held.append(request) if request.head.path == b"/slow" else answer(request)  # type: ignore[method-assign]
+    burst = GET * (PIPELINE_BURST - 1) + slow
+    peer.connection.data_received(burst * 3)
+    answer(held.pop())
+    assert len(peer.requests) == PIPELINE_BURST
+    for number in (2, 3):
+        peer.loop.run_ready()
+        assert len(peer.requests) == number * PIPELINE_BURST
+        answer(held.pop())
+    peer.loop.run_ready()
+    assert len(answers(peer, *[b"GET"] * len(peer.requests))) == 3 * PIPELINE_BURST
+    assert peer.transport.is_reading
+
+
 def test_a_burst_that_is_resumed_after_the_peer_has_gone_does_nothing() -> None:
     peer = Peer()
     peer.connection.data_received(GET * (2 * PIPELINE_BURST))
