@@ -402,7 +402,7 @@ class Connection(asyncio.Protocol):
 
     def _take_large_content(self) -> None:
         receiver = self._content
-        if isinstance(receiver, LargeReceiver):  # unless the peer has gone meanwhile
+        if isinstance(receiver, LargeReceiver) and self._phase is Phase.CONTENT:  # unless it was closed meanwhile
             content = receiver.take()
             self._set_protocol(self)
             self._run_content(content)

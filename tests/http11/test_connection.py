@@ -8,6 +8,7 @@ import pytest
 
 from fastserve.config import Config
 from fastserve.http11.connection import LINGER_BYTES, PIPELINE_BURST, READ_OFF_BYTES
+from fastserve.http11.content import LARGE_BYTES
 from fastserve.http11.deadlines import Deadlines
 from fastserve.http11.flow import Flow
 from fastserve.messages import Head, Request, Response, Route
@@ -675,6 +676,20 @@ def test_a_half_close_does_not_make_a_draining_server_take_what_is_pipelined() -
     peer.answer(peer.requests[0])
     assert len(peer.requests) == 1
     assert answers(peer, b"GET")[0].fields["connection"] == "close"
+
+
+def test_large_content_that_is_complete_when_the_connection_is_aborted_is_not_run() -> None:
+    peer = Peer()
+    content = bytes(2 * LARGE_BYTES)
+    peer.send(b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content))
+    peer.send(content[:1])
+    receiver = peer.transport.protocol
+    while peer.transport.is_reading:
+        with receiver.get_buffer(-1) as view:
+            receiver.buffer_updated(len(view))
+    peer.connection.close_now()
+    peer.loop.run_ready()
+    assert peer.requests == []
 
 
 def test_an_incomplete_request_behind_a_half_close_is_not_run() -> None:
