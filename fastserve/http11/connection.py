@@ -322,7 +322,7 @@ class Connection(asyncio.Protocol):
         self._is_advancing = True
         try:
             while self._can_parse():
-                if not burst:
+                if not burst:  # nothing is in flight, so no answer goes on before its turn
                     self._flow.pause_reading()
                     self._listener.turns.put(self._advance_in_turn)
                     return
@@ -404,7 +404,7 @@ class Connection(asyncio.Protocol):
 
     def _take_large_content(self) -> None:
         receiver = self._content
-        if isinstance(receiver, LargeReceiver):  # unless the peer has gone meanwhile
+        if isinstance(receiver, LargeReceiver) and self._phase is Phase.CONTENT:  # unless it was closed meanwhile
             content = receiver.take()
             self._set_protocol(self)
             self._run_content(content)

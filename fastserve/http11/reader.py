@@ -83,7 +83,8 @@ class MessageReader:
             self._early = EarlyRefusal()  # the message has begun: no second line is skipped
             self._take_until(self._taken + 2)
             return self.unread != b""
-        return self.unread[self._taken :] != b"\r"  # perhaps the half of one
+        is_last_byte = self._taken == len(self.unread) - 1  # seen first: no copy for each of many pipelined requests
+        return not (is_last_byte and self.unread.endswith(b"\r"))  # perhaps the half of one
 
     def _take_until(self, end: int) -> None:
         if end == len(self.unread):

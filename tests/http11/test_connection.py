@@ -8,6 +8,7 @@ import pytest
 
 from fastserve.config import Config
 from fastserve.http11.connection import LINGER_BYTES, PIPELINE_BURST, PROMPT_BURST, READ_OFF_BYTES
+from fastserve.http11.content import LARGE_BYTES
 from fastserve.http11.deadlines import Deadlines
 from fastserve.http11.flow import Flow
 from fastserve.messages import Head, Request, Response, Route
@@ -81,6 +82,21 @@ def test_many_pipelined_requests_let_other_connections_have_their_turn() -> None
     assert len(peer.requests) == PROMPT_BURST
     assert peer.loop.run_ready() >= 2
     assert len(answers(peer, *[b"GET"] * (3 * PIPELINE_BURST))) == 3 * PIPELINE_BURST
+    assert peer.transport.is_reading
+
+
+def test_what_waits_for_an_answer_does_not_wait_for_a_turn_too() -> None:
+    peer = Peer()
+    held: list[Request] = []
+    answer, slow = peer.answer, GET.replace(b"/a", b"/slow")
+    peer.answer = lambda request: held.append(request) if request.head.path == b"/slow" else answer(request)  # type: ignore[method-assign]
+    burst = GET * (PROMPT_BURST - 1) + slow
+    peer.connection.data_received(burst * 3)
+    for number in (1, 2, 3):
+        assert len(peer.requests) == number * PROMPT_BURST
+        assert not peer.loop.run_ready()
+        answer(held.pop())
+    assert len(answers(peer, *[b"GET"] * len(peer.requests))) == 3 * PROMPT_BURST
     assert peer.transport.is_reading
 
 
@@ -657,6 +673,20 @@ def test_a_half_close_does_not_make_a_draining_server_take_what_is_pipelined() -
     peer.answer(peer.requests[0])
     assert len(peer.requests) == 1
     assert answers(peer, b"GET")[0].fields["connection"] == "close"
+
+
+def test_large_content_that_is_complete_when_the_connection_is_aborted_is_not_run() -> None:
+    peer = Peer()
+    content = bytes(2 * LARGE_BYTES)
+    peer.send(b"POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(content))
+    peer.send(content[:1])
+    receiver = peer.transport.protocol
+    while peer.transport.is_reading:
+        with receiver.get_buffer(-1) as view:
+            receiver.buffer_updated(len(view))
+    peer.connection.close_now()
+    peer.loop.run_ready()
+    assert peer.requests == []
 
 
 def test_an_incomplete_request_behind_a_half_close_is_not_run() -> None:
