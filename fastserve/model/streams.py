@@ -241,9 +241,7 @@ def _as_bytes(chunk: Any) -> bytes:
         except UnicodeEncodeError as error:
             raise ResultError(f"a chunk holds text that is not Unicode: {error}") from None
     if isinstance(chunk, _BYTES):
-        return memoryview(
-            chunk
-        ).tobytes()  # not `bytes`: a subclass may have a `__bytes__` and a `__len__` of its own
+        return memoryview(chunk).tobytes()  # not `bytes`: a subclass may have its own `__bytes__` and `__len__`
     raise ResultError(f"a generator must yield text or bytes, not {type(chunk).__name__}")
 
 

@@ -35,6 +35,9 @@ PREDICT: Final = "predict"
 # Mistakes told one by one: more than a person reads. Each costs 5 us and 70 bytes of answer, and one takes 2 bytes of
 # content: 2 MB of them held the loop for 6 s and were answered with 70 MB.
 MAX_TOLD: Final = 1000
+# And no further one behind so many: each repeats the keys that lead to it. 100 KB of content, nearly all of it one
+# key, were answered with 100 MB.
+MAX_TOLD_CHARACTERS: Final = 256 * 1024
 
 
 class InputType:
@@ -173,14 +176,20 @@ def _describe(error: Any) -> str:
     """A ValidationError in Truss's words. error: of pydantic 1 or 2."""
     try:
         is_version_2 = hasattr(error, "error_count")
-        if is_version_2 and error.error_count() > MAX_TOLD:
-            return f"Input Parsing Errors: {error.error_count()} of them, too many to be told one by one."
+        count = error.error_count() if is_version_2 else len(error.errors())  # which it keeps
+        too_many = f"Input Parsing Errors: {count} of them, too many to be told one by one."
+        if count > MAX_TOLD:
+            return too_many
         mistakes = error.errors(include_url=False, include_input=False) if is_version_2 else error.errors()
-        lines = ["Input Parsing Error:" if len(mistakes) == 1 else "Input Parsing Errors:"]
+        lines = ["Input Parsing Error:" if count == 1 else "Input Parsing Errors:"]
+        told = 0
         for mistake in mistakes:
+            if told > MAX_TOLD_CHARACTERS:
+                return too_many
             place = _join(mistake["loc"])
             what = mistake["msg"] or str({key: value for key, value in mistake.items() if key != "loc"})
             lines.append(textwrap.indent(f"`{place}`: {what}.", "  "))
+            told += len(lines[-1])
     except Exception:  # noqa: BLE001 - a mistake that a user's validator described in its own way
         return f"Input Parsing Error, {text_of(error)}"
     # A lone surrogate among the keys, which pydantic 1 repeats, could not be sent.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import subprocess
 import sys
 import typing
@@ -19,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from fastserve.errors import ModelDefinitionError, RequestError
 from fastserve.model.contract import read_contract
 from fastserve.model.schemas import read_types
-from fastserve.model.typed import MAX_TOLD, PREDICT, InputType, read_input, read_inputs
+from fastserve.model.typed import MAX_TOLD, MAX_TOLD_CHARACTERS, PREDICT, InputType, read_input, read_inputs
 
 
 class Item(pydantic.BaseModel):
@@ -126,6 +127,26 @@ def test_mistakes_without_number_do_not_make_an_answer_without_end(mistakes: int
     assert text.startswith("Input Parsing Errors:")
     assert len(text.splitlines()) == lines
     assert lines > 1 or text == f"Input Parsing Errors: {mistakes} of them, too many to be told one by one."
+
+
+def test_mistakes_without_number_are_counted_for_pydantic_1_too() -> None:
+    class Numbers(pydantic_1.BaseModel):
+        numbers: list[int]
+
+    text = parse(Numbers, b'{"numbers":[' + b'"x",' * MAX_TOLD + b'"x"]}')
+    assert text == f"Input Parsing Errors: {MAX_TOLD + 1} of them, too many to be told one by one."
+
+
+def test_a_long_key_above_many_mistakes_is_not_repeated_for_each() -> None:
+    class Lists(pydantic.BaseModel):
+        lists: dict[str, list[int]]
+
+    def told(mistakes: int) -> str:
+        content = {"lists": {"k" * MAX_TOLD_CHARACTERS: ["x"] * mistakes}}
+        return str(parse(Lists, json.dumps(content).encode()))
+
+    assert told(900) == "Input Parsing Errors: 900 of them, too many to be told one by one."
+    assert "kkk[0]`: Input should be a valid integer" in told(1)
 
 
 def test_a_decoded_value_is_checked_alike() -> None:
@@ -454,7 +475,7 @@ def test_a_websocket_has_no_input_to_check() -> None:
 def test_pydantic_is_not_imported_for_models_that_do_without() -> None:
     source = (
         "import sys, fastserve.server, fastserve.codec.json_text\n"
-        "from fastserve.model.typed import MAX_TOLD, read_input\n"
+        "from fastserve.model.typed import read_input\n"
         "assert read_input(dict) is None and fastserve.codec.json_text.encode_json({}) == b'{}'\n"
         "assert not {m for m in sys.modules if m.startswith('pydantic') or m.startswith('typing_ext')}\n"
     )
