@@ -135,9 +135,20 @@ def _decode_numpy(members: dict[Any, Any]) -> Any:
         array = None
     if array is None or array.nbytes != len(content):
         raise _bad(f"{len(content)} bytes of data do not make an array of this type and shape")
-    if dtype.kind == "U" and numpy.frombuffer(content, dtype.byteorder + "u4").max(initial=0) > sys.maxunicode:
+    if _has_bad_text(array):
         raise _bad("an array of text has code points that Unicode has not")  # a SystemError where they are read
     return array if is_array else array[0]
+
+
+def _has_bad_text(array: Any) -> bool:
+    """Whether text in a numpy array, or in a field of its records, is none that Python can hold."""
+    dtype = array.dtype
+    if dtype.names is not None:
+        return any(_has_bad_text(array[name]) for name in dtype.names)
+    if dtype.kind != "U" or not dtype.itemsize:
+        return False
+    codes = _numpy().ascontiguousarray(array).reshape(-1).view(dtype.byteorder + "u4")
+    return bool(codes.max(initial=0) > sys.maxunicode)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:

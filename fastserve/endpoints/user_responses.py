@@ -45,22 +45,24 @@ def read_head(status: object, pairs: Iterable[tuple[bytes, bytes]], default_type
     pairs: field names and values. default_type: the Content-Type if none of them is.
     Raises ResultError for what would not be HTTP: a status out of range, CR or LF in a value.
     """
-    if not isinstance(status, int) or not 200 <= status <= 599:
+    # Here and below not by methods of their own, which subclasses may have: what is checked must be what is sent.
+    number = int.__index__(status) if isinstance(status, int) else 0
+    if not 200 <= number <= 599:
         raise ResultError(f"a response must have a status from 200 to 599, not {status!r}")
     content_type, length, lines = default_type, None, b""
     for given, value in pairs:
-        name, value = given.lower(), value.strip()
+        name, value = bytes.lower(given), bytes.strip(value)
         if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None:
             raise ResultError(f"a response cannot have the header field {name!r}: {value!r}")
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":
             length = _read_length(value)
-        elif name not in _OURS and (status < FIRST_MARKED or name not in marks.NAMES):
-            lines += b"%b: %b\r\n" % (given, value)
-    if status >= FIRST_MARKED:
+        elif name not in _OURS and (number < FIRST_MARKED or name not in marks.NAMES):
+            lines += b"".join((given, b": ", value, b"\r\n"))
+    if number >= FIRST_MARKED:
         lines += CHOSEN_FIELDS
-    return UserHead(Response((int(status), content_type), b"", lines), length)
+    return UserHead(Response((number, content_type), b"", lines), length)
 
 
 def _read_length(value: bytes) -> int:

@@ -103,6 +103,14 @@ def test_arrays_of_text_are_read() -> None:
         assert same(decode_msgpack(content), array)
 
 
+def test_records_of_text_are_read() -> None:
+    record: Any = np.zeros(3, dtype=[("n", "|i1"), ("a", ">U2", (2,)), ("b", [("c", "<U1")])])
+    record["a"][1], record["b"]["c"] = ("a", "\U0010ffff"), "c"
+    described = [["n", "|i1"], ["a", ">U2", [2]], ["b", [["c", "<U1"]]]]
+    content = packed_array(type=described, kind=b"V", shape=record.shape, data=record.tobytes())
+    assert (decode_msgpack(content) == record).all()
+
+
 def test_types_by_their_names_are_read() -> None:
     for name in ("float32", b"<f4", ">f4", "f4"):
         assert decode_msgpack(packed_array(type=name)).dtype.kind == "f"
@@ -234,6 +242,15 @@ def test_a_tag_with_the_wrong_data_is_refused_by_its_name(tag: str, wrong: list[
         ({"type": "<U1", "data": b"\0\0\x11\0" * 2}, "an array of text"),
         ({"type": ">U1", "data": b"\0\x11\0\0" * 2}, "an array of text"),
         ({"type": "<U1", "data": b"\0\0\0\x01", "nd": False}, "an array of text"),
+        ({"type": [["a", "<U2"]], "kind": b"V", "data": b"\xff" * 16}, "an array of text"),
+        (
+            {"type": [["n", "<i4"], ["a", ">U1"]], "kind": b"V", "data": b"\0\x11\0\0" * 2, "shape": []},
+            "an array of text",
+        ),
+        (
+            {"type": [["r", [["a", "<U1", [2]]]]], "kind": b"V", "data": b"\0\0\x11\0" * 2, "nd": False},
+            "an array of text",
+        ),
         ({"nd": False}, "8 bytes of data do not make"),
         ({"nd": False, "data": b""}, "0 bytes of data do not make"),
         ({"nd": False, "type": "O"}, "the type of an array"),

@@ -18,6 +18,7 @@ import msgpack
 import pytest
 
 from tests.support.answers import read_answers
+from tests.support.footprint import footprint_of, reset_peak
 from tests.support.making import CHAT, FAILED, MODELS, PREDICT, exchange, make
 from tests.support.process import Server, serving
 
@@ -190,11 +191,9 @@ def test_pieces_that_look_like_responses_stay_content_for_http_10(served: Server
 
 def memory_of(server: Server) -> int:
     """The most memory that the server's process has had since it was last asked, in bytes."""
-    process = Path(f"/proc/{server.process.pid}")
-    match = re.search(r"VmHWM:\s*(\d+) kB", (process / "status").read_text())
-    assert match
-    (process / "clear_refs").write_text("5")  # proc(5): the peak begins anew
-    return int(match[1]) * 1024
+    peak_kb = footprint_of(server.process.pid).peak_kb
+    reset_peak(server.process.pid)
+    return peak_kb * 1024
 
 
 @KINDS

@@ -96,6 +96,26 @@ class Bytes(bytes):
         return self
 
 
+class Disguised(bytes):
+    """A field name that seems another."""
+
+    def lower(self):
+        return b"x-harmless"
+
+    def __bytes__(self):
+        return b"X-Other"
+
+
+class Status(int):
+    """Says of itself what is not so."""
+
+    def __int__(self):
+        return 101
+
+    def __le__(self, other):
+        return True
+
+
 class Unreadable:
     def __init__(self, where):
         self.where = where
@@ -191,6 +211,10 @@ RESPONSES = {  # 500 each
         starlette.responses.Response("a"), raw_headers=[(b"a", b"b\r\n\r\n" + LINE.encode())]
     ),
     "starlette raw name": lambda _: changed(starlette.responses.Response("a"), raw_headers=[(LINE.encode(), b"b")]),
+    "starlette raw name in disguise": lambda _: changed(
+        starlette.responses.Response("a"), raw_headers=[(Disguised(LINE.encode()), b"b")]
+    ),
+    "status out of range in disguise": lambda _: fastserve.Response("abc", Status(600)),
     "own nothing": lambda _: Own(),
     "own start alone": lambda _: Own(start()),
     "own body alone": lambda _: Own(body()),
@@ -229,6 +253,12 @@ ODD = {  # answered, as its content
     ),
     "own more behind the end": (lambda _: Own(start(), body(), body(LINE.encode())), b"abc"),
     "own empty pieces": (lambda _: Own(start(), *[body(b"", more_body=True)] * 9, body()), b"abc"),
+    "framing field in disguise": (
+        lambda _: Own(start(200, (Disguised(b"Transfer-Encoding"), b"chunked")), body()),
+        b"abc",
+    ),
+    "status that lies": (lambda _: fastserve.Response("abc", Status(200)), b"abc"),
+    "stream of a status that lies": (lambda _: fastserve.StreamingResponse(["abc"], Status(200)), b"abc"),
     "status 204": (lambda _: fastserve.Response(LINE, 204, {"Content-Length": "99"}), b""),
     "status 304 stream": (lambda _: fastserve.StreamingResponse([LINE], 304, {"Content-Length": "99"}), b""),
     "starlette 204": (lambda _: starlette.responses.Response(LINE, 204, {"Content-Length": "99"}), b""),
