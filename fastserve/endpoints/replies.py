@@ -23,7 +23,7 @@ HEAD_DELAY_S: Final = 0.1
 # loop after this long. (After each write: half the chunks a second.)
 TURN_S: Final = 0.005
 
-_NO_CONTENT: Final = frozenset({204, 304})  # statuses that have none (RFC 9110 sections 15.3.5 and 15.4.5)
+_NO_CONTENT: Final = frozenset({204, 205, 304})  # statuses that have none (RFC 9110 sections 15.3.5, 15.3.6, 15.4.5)
 
 
 class StreamReply:

@@ -56,6 +56,8 @@ class Encoder:
         """
         content, pieces = response.content, response.pieces
         status = response.kind[0]
+        if status == 205:  # has no content, and says so (RFC 9110 section 15.3.6)
+            content, pieces = b"", ()
         if status == 204 or status == 304:  # no Content-Length either (RFC 9110 section 8.6)
             return [self._encode_head(response.kind) + response.fields + connection + b"\r\n"]
         head = b"%b%b%bContent-Length: %d\r\n\r\n" % (

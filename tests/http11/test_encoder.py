@@ -57,6 +57,13 @@ def test_head_has_the_length_of_all_pieces_and_none_of_them() -> None:
     assert answer.content == b""
 
 
+def test_a_205_says_that_it_has_no_content() -> None:
+    (piece,) = Encoder().encode_response(Response((205, b"a/b"), b"dropped"), b"", is_head=False)
+    head, _, content = bytes(piece).partition(b"\r\n\r\n")
+    assert b"\r\nContent-Length: 0" in head
+    assert content == b""
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_status_without_content_has_neither_content_nor_its_length(status: int) -> None:
     pieces = Encoder().encode_response(Response((status, b""), b"", pieces=[b"x"]), b"", is_head=False)
