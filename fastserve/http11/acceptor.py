@@ -109,6 +109,8 @@ class Acceptor:
             self._resuming = self._loop.create_task(self._restart())
 
     async def _restart(self) -> None:
+        if self._servers or not self.is_accepting:  # another restart came first, or there is no room any more
+            return
         try:
             await self.start()
         except OSError:  # another thread has taken the last descriptor

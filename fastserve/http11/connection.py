@@ -245,8 +245,10 @@ class Connection(asyncio.Protocol):
         protocol = make_protocol(self._listener)
         self._move_to(Phase.CLOSED)
         self._set_protocol(protocol)
+        self._listener.connections.discard(
+            self
+        )  # the protocol enters instead: one connection still, and none is lost
         protocol.connection_made(self._transport)
-        self._listener.forget(self)  # only now: the listener must not think that nobody is left
         if not self._flow.is_writable:
             protocol.pause_writing()
         if unread:

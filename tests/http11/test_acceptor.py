@@ -59,6 +59,29 @@ def test_it_pauses_at_its_capacity_and_goes_on_below(with_acceptor: Play) -> Non
     with_acceptor(2, scene)
 
 
+def test_it_does_not_go_on_if_it_has_filled_again_before_it_could_nor_twice() -> None:
+    loop = uvloop.new_event_loop()
+
+    async def run() -> None:
+        acceptor = Acceptor(loop, open_sockets("127.0.0.1", 0), asyncio.Protocol, 2)
+        await acceptor.start()
+        acceptor.on_connection(2, TRANSPORT)
+        acceptor.on_lost(1)
+        acceptor.on_connection(2, TRANSPORT)
+        await asyncio.sleep(0)
+        assert not acceptor.is_accepting
+        acceptor.on_lost(1)
+        acceptor.on_connection(2, TRANSPORT)
+        acceptor.on_lost(1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(acceptor._servers) == 1
+        acceptor.close()
+
+    loop.run_until_complete(run())
+    loop.close()
+
+
 def test_with_a_large_capacity_one_in_a_hundred_must_be_free_before_it_goes_on_at_once(with_acceptor: Play) -> None:
     def scene(acceptor: Acceptor) -> None:
         acceptor.on_connection(200, TRANSPORT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -25,7 +25,7 @@ class Other(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.told.append(transport)
-        self.listener.connections.add(self)
+        self.listener.enter(self, transport)
 
     def data_received(self, received: bytes) -> None:
         self.told.append(received)
@@ -82,6 +82,23 @@ def test_what_comes_behind_a_burst_that_ends_with_it_is_read() -> None:
     peer = UpgradingPeer()
     peer.send(GET.replace(b"/a", b"/b") * (PIPELINE_BURST - 1) + GET, b"behind")
     assert peer.other.told[1:] == [b"behind"]
+
+
+def test_it_is_one_connection_all_the_while() -> None:
+    counts: list[int] = []
+
+    class Counting:
+        def on_connection(self, count: int, transport: object) -> None:
+            counts.append(count)
+
+        def on_lost(self, count: int) -> None:
+            counts.append(count)
+
+    peer = UpgradingPeer()
+    peer.listener.acceptor = cast(Any, Counting())
+    peer.send(GET)
+    assert counts == [1]
+    assert [id(connection) for connection in peer.listener.connections] == [id(peer.other)]
 
 
 def test_nothing_of_http_applies_any_more() -> None:
