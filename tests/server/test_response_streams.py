@@ -57,7 +57,7 @@ def test_a_stream_has_the_type_of_bytes_if_the_model_names_none(ours: Server, so
 
 
 @SOURCES
-@pytest.mark.parametrize("status", [204, 304])
+@pytest.mark.parametrize("status", [204, 205, 304])
 def test_a_stream_whose_status_has_no_content_sends_none(either: Server, source: str, status: int) -> None:
     answer = make(either, stream(source, *["a"] * 10, status_code=status))
     assert (answer.status, answer.content) == (status, b"")
