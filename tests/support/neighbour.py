@@ -45,6 +45,10 @@ class Neighbour:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def report(self) -> Report:
         """How it went since it was asked last."""
         assert self._process.stdin is not None
