@@ -14,9 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-# Five requests' worth: long enough that the turns themselves (20 us) cost little, short beside the 4 ms for which
-# Linux lets another process have the core.
-TURN_S: Final = 0.001
+# Long enough that the turns themselves (20 us) cost little. Who is beside a flood waits for two or three of them.
+TURN_S: Final = 0.0005
 # What those in turn do later in the same round is not seen in advance: coroutines begin only after all have been
 # woken, and what streams yield is written after that. So no more than these go on in one round, and half as many as
 # in the round before if that took longer than LONG_S.

@@ -89,11 +89,12 @@ class ChunkedContent:
     received: bytes of the coding that have arrived.
     """
 
-    __slots__ = ("_config", "_content_bytes", "_expected", "_extension_bytes", "_file", "_line", "_missing",
-                 "_trailer_bytes", "_trailers", "received")  # fmt: skip
+    __slots__ = ("_config", "_content_bytes", "_expected", "_extension_bytes", "_file", "_line",
+                 "_longest_line", "_missing", "_trailer_bytes", "_trailers", "received")  # fmt: skip
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._longest_line = max(MAX_EXTENSION_BYTES, config.max_header_bytes)
         self._file = io.BytesIO()  # a list of chunks of 2 bytes would take 22 times their content
         self._expected = _Expected.SIZE
         self._line = b""  # the line that is not complete
@@ -149,8 +150,9 @@ class ChunkedContent:
         return at
 
     def _take_line(self, received: bytes, at: int) -> int:
-        end = received.find(b"\n", at) + 1
-        line = self._line + received[at : end or len(received)]
+        bound = at + self._longest_line + 1  # what is behind it is not looked at
+        end = received.find(b"\n", at, bound) + 1
+        line = self._line + received[at : end or bound]
         if not end:
             self._check_start(line)
             self._line = line

@@ -43,11 +43,13 @@ class MessageReader:
         """
         if self._early is None and not self._skip_empty_line():
             return False
-        end = self.unread.find(b"\r\n\r\n", self._taken) + 4
+        # What is behind the bound is not looked at: a section that goes on there is refused by what lies before.
+        bound = self._taken + self._listener.config.max_header_bytes + 1
+        end = self.unread.find(b"\r\n\r\n", self._taken, bound) + 4
         if end < 4:
             if self._early is None:
                 self._early = EarlyRefusal()
-            self._early.check(self.unread[self._taken :], self._listener.config)
+            self._early.check(self.unread[self._taken : bound], self._listener.config)
             return False
         section = self.unread[self._taken : end]
         if section != self.head.section:
