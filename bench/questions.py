@@ -18,7 +18,7 @@ CHUNK: Final = b"8 bytes."
 
 @dataclass(frozen=True)
 class Question:
-    """body: what is sent. is_right: of the answer's content, JSON without an envelope. says_predict_us: in its JSON."""
+    """body: what is sent. is_right: of an answer's content, without envelope. says_predict_us: the answer does."""
 
     body: bytes
     is_right: Callable[[bytes], bool]
@@ -81,7 +81,7 @@ def tensor(size: int) -> Question:
 
 
 def _pack_ones(count: int) -> bytes:
-    """{b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [count], b"data": ...}: what msgpack_numpy.encode makes."""
+    """What msgpack_numpy makes: {b"nd": True, b"type": "<f4", b"kind": b"", b"shape": [count], b"data": ...}."""
 
     def key(name: bytes) -> bytes:
         return b"\xc4" + bytes([len(name)]) + name

@@ -1,26 +1,29 @@
 """Rounds that take turns: A B C A B C ..., all contestants alive, and those whose turn it is not frozen.
 
-A contestant that cannot be installed, does not start or answers wrongly stays in the results with its reason; one that
-errs in a round is started anew for the next workload. Called by bench/__main__.py.
+A contestant that cannot be installed, does not start or answers wrongly stays in the results with its reason; one
+that errs in a round is started anew for the next workload. Called by bench/__main__.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, ClassVar, Final, Protocol
 
 from bench import environments
 from bench.contestants.field import Contestant, Job
-from bench.environments import CACHE, NotInstalled
+from bench.environments import CACHE, InstallError
 from bench.load.closed import Closed
+from bench.load.one_by_one import OneByOne
 from bench.load.open_loop import OpenLoop
+from bench.load.paced import Paced
 from bench.load.quantiles import Figures
 from bench.questions import Question
-from bench.server import Failure, Server, free_port
+from bench.server import ContestantError, Server, free_port
 from bench.workloads import HalfLoad, Start, Workload
 
 FLOOR: Final = "floor"
@@ -35,7 +38,7 @@ Results = dict[str, dict[str, dict[str, Any]]]
 class Load(Protocol):
     """is_all_requests: whether the server's CPU time of a round went into the requests it counted, and no others."""
 
-    is_all_requests: bool
+    is_all_requests: ClassVar[bool]
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures: ...
 
@@ -66,7 +69,7 @@ class Rounds:
         for contestant in self._contestants:
             try:
                 pythons[contestant.name] = environments.ensure(contestant)
-            except NotInstalled as reason:
+            except InstallError as reason:
                 pythons[contestant.name] = f"not installed: {reason}"
                 say(contestant.name, f"not installed: {reason}")
         return pythons
@@ -105,14 +108,20 @@ class Rounds:
         """Start, warm up, freeze. Returns what went wrong, if anything did."""
         try:
             server.start()
-            Closed(WARM_AT).drive(server, workload.question, WARM_S)
+            self._warm(server, workload)
             server.check(workload.question)
-        except Failure as reason:
+        except ContestantError as reason:
             say(server.contestant.name, f"{workload.work}: {reason}")
             server.end()
             return str(reason)
         server.freeze()
         return ""
+
+    def _warm(self, server: Server, workload: Workload) -> None:
+        """Up to WARM_S of load that is not counted; one that brings nothing is for the rounds to find."""
+        load: Load = workload.load if isinstance(workload.load, OneByOne | Paced) else Closed(WARM_AT)
+        with contextlib.suppress(ContestantError):
+            load.drive(server, workload.question, WARM_S)
 
     def _run_workload(
         self, workload: Workload, servers: dict[str, Server], reasons: dict[str, dict[str, str]]
@@ -129,7 +138,7 @@ class Rounds:
                 began = time.monotonic()
                 try:
                     figures = self._turn(workload, server, servers)
-                except (Failure, OSError) as reason:
+                except (ContestantError, OSError) as reason:
                     entry["error"] = str(reason) or repr(reason)
                     self._revive(server, workload, reasons)
                     say(name, f"{workload.name}: {entry['error']}")
@@ -145,7 +154,7 @@ class Rounds:
             reasons[server.contestant.name] = {"error": reason}
 
     def _turn(self, workload: Workload, server: Server, servers: dict[str, Server]) -> Figures:
-        """One round of one contestant. Raises Failure, also if it does not answer rightly before or afterwards."""
+        """One round of one contestant, which must answer rightly before and after it. Raises ContestantError."""
         if isinstance(workload.load, Start):
             return self._restart(server)
         if isinstance(workload.load, HalfLoad):

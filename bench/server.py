@@ -1,7 +1,7 @@
-"""One running contestant: started on its own core, asked until it answers rightly, frozen while others have their turn.
+"""One running contestant: started on its own core, asked until it answers rightly, frozen while others have a turn.
 
-Leaves what is asked to bench/questions.py and what it costs to bench/measure.py. Called by bench/rounds.py, and by the
-loads, which want its port and its figures.
+Leaves what is asked to bench/questions.py and what it costs to bench/measure.py. Called by bench/rounds.py, and by
+the loads, which want its port and its figures.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ANSWER_S: Final = 60.0
 END_S: Final = 10.0
 
 
-class Failure(Exception):
+class ContestantError(Exception):
     """A contestant that did not start, answer rightly or stay. Its text is the reason, for the report."""
 
 
@@ -53,7 +53,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Raises Failure if it has not answered rightly within READY_S."""
+        """Raises ContestantError if it has not answered rightly within READY_S."""
         self._job.folder.mkdir(parents=True, exist_ok=True)
         command = ["taskset", "-c", str(SERVER_CORE), *self._job_command()]
         began = time.perf_counter()
@@ -64,21 +64,21 @@ class Server:
         reason = "nothing listens"
         while time.perf_counter() - began < READY_S:
             if self._process.poll() is not None:
-                raise Failure(f"ended with {self._process.returncode}: {self._last_line()}")
+                raise ContestantError(f"ended with {self._process.returncode}: {self._last_line()}")
             try:
                 self.ask(self._question)
             except (OSError, http.client.HTTPException) as missing:
                 reason = str(missing)
-            except Failure as wrong:  # so too while it is still loading: 404, 503
+            except ContestantError as wrong:  # so too while it is still loading: 404, 503
                 reason = str(wrong)
             else:
                 self.start_s = time.perf_counter() - began
                 return
             time.sleep(0.01)
-        raise Failure(f"no right answer within {READY_S:.0f} s: {reason}: {self._last_line()}")
+        raise ContestantError(f"no right answer within {READY_S:.0f} s: {reason}: {self._last_line()}")
 
     def ask(self, question: Question) -> None:
-        """Put the question once, on a connection of its own. Raises Failure if the answer is wrong, OSError if none."""
+        """Put it once, on a connection of its own. Raises ContestantError if the answer is wrong, OSError if none."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
         with contextlib.closing(connection):
             content = question.content(self.contestant.is_wrapped)
@@ -86,16 +86,16 @@ class Server:
             answer = connection.getresponse()
             received = answer.read()
         if not 200 <= answer.status < 300:
-            raise Failure(f"status {answer.status}: {received[:200]!r}")
+            raise ContestantError(f"status {answer.status}: {received[:200]!r}")
         if not question.is_answer(received, self.contestant.is_wrapped):
-            raise Failure(f"a wrong answer: {received[:200]!r}")
+            raise ContestantError(f"a wrong answer: {received[:200]!r}")
 
     def check(self, question: Question) -> None:
-        """As `ask`, but whatever goes wrong is a Failure."""
+        """As `ask`, but whatever goes wrong is a ContestantError."""
         try:
             self.ask(question)
         except (OSError, http.client.HTTPException) as lost:
-            raise Failure(f"no answer: {lost!r}: {self._last_line()}") from None
+            raise ContestantError(f"no answer: {lost!r}: {self._last_line()}") from None
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)

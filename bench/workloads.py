@@ -54,6 +54,19 @@ def _trivial(name: str, title: str, work: str) -> list[Workload]:
     ]
 
 
+def _heads() -> list[Workload]:
+    """wrk repeats one short header section; real clients send longer ones, and behind a tracing proxy never the same."""
+    kinds = (
+        ("many", "20 header fields", ("many",)),
+        ("varied", "every header section differs", ("varied",)),
+        ("varied-many", "20 header fields, every section differs", ("varied", "many")),
+    )
+    return [
+        Workload(f"heads-{name}", f"trivial JSON, {title}, c=64", "echo", questions.trivial(), Closed(64, heads))
+        for name, title, heads in kinds
+    ]
+
+
 def _json() -> list[Workload]:
     sizes = (("1k", 1000), ("10k", 10_000), ("100k", 100_000), ("1m", MB))
     return [
@@ -102,7 +115,12 @@ def _streams() -> list[Workload]:
             OneByOne(CHUNKS),
         ),
         Workload(
-            "paced", "a chunk each 10 ms, 64 streams, async generator", "paced", questions.paced(2), Paced(64), slots=64
+            "paced",
+            "a chunk each 10 ms, 64 streams, async generator",
+            "paced",
+            questions.paced(2),
+            Paced(64),
+            slots=64,
         ),
     ]
 
@@ -113,7 +131,9 @@ def _models() -> list[Workload]:
         for c in (1, 32)
     ]
     minilm = [
-        Workload(f"minilm-c{c}", f"MiniLM embeddings, c={c}", "minilm", questions.minilm(), Closed(c), needs_torch=True)
+        Workload(
+            f"minilm-c{c}", f"MiniLM embeddings, c={c}", "minilm", questions.minilm(), Closed(c), needs_torch=True
+        )
         for c in (1, 8, 32)
     ]
     return mlp + minilm
@@ -148,14 +168,13 @@ def _slots() -> list[Workload]:
 
 WORKLOADS: Final = (
     *_trivial("sync", "trivial JSON", "echo"),
+    *_heads(),
     *_json(),
     Workload("half", "trivial JSON at half of capacity, open loop", "echo", questions.trivial(), HalfLoad()),
     Workload("idle", "10,000 idle connections, and c=64 beside", "echo", questions.trivial(), Idle(10_000)),
     Workload("start", "start to the first right answer", "echo", questions.trivial(), Start()),
     *_trivial("coroutine", "trivial JSON, coroutine", "echo_coroutine"),
-    Workload(
-        "steps-c64", "trivial JSON, pre + predict + post, c=64", "echo_steps", questions.trivial(), Closed(64)
-    ),
+    Workload("steps-c64", "trivial JSON, pre + predict + post, c=64", "echo_steps", questions.trivial(), Closed(64)),
     *_streams(),
     *_large(),
     *_models(),

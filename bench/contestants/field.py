@@ -42,6 +42,7 @@ class Contestant:
 
     requirements: for pip, in the contestant's own environment. more: pip arguments of a second step; `{site}` is its
     site-packages. command: what to run, in the contestant's folder. path: of the request, `{work}` filled in.
+    code: the folder beside this file, if another than name.
     lacks: works that it does not do, and why. is_wrapped: JSON travels in Cog's envelope.
     """
 
@@ -54,11 +55,12 @@ class Contestant:
     more: tuple[str, ...] = ()
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     lacks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    code: str = ""
     is_wrapped: bool = False
 
     @property
     def folder(self) -> Path:
-        return HERE / self.name
+        return HERE / (self.code or self.name)
 
 
 def _script(file: str) -> Callable[[Job], list[str]]:
@@ -91,8 +93,7 @@ def _uvicorn(application: str, *flags: str) -> Callable[[Job], list[str]]:
 
 def _granian(job: Job) -> list[str]:
     serving = [str(job.python), "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--workers", "1"]
-    where = ["--working-dir", str(HERE / "asgi"), "--port", str(job.port)]
-    return [*serving, *where, "--no-access-log", "--log-level", "warning", "app:application"]
+    return [*serving, "--port", str(job.port), "--no-access-log", "--log-level", "warning", "app:application"]
 
 
 def _mosec(job: Job) -> list[str]:
@@ -108,7 +109,9 @@ def _bentoml(job: Job) -> list[str]:
 
 
 def _cog(job: Job) -> list[str]:
-    return [str(job.python), "-m", "cog.server.http", "--host", "127.0.0.1"]
+    predictor = {"echo_coroutine": "Coroutine", "echo_steps": "Steps"}.get(job.work, "Plain")
+    told = ["env", f"COG_PREDICT_TYPE_STUB=predict.py:{predictor}"]  # as `cog build` writes it into the image
+    return [*told, str(job.python), "-m", "cog.server.http", "--host", "127.0.0.1"]
 
 
 CONTESTANTS: Final = (
@@ -149,9 +152,17 @@ CONTESTANTS: Final = (
         "uvicorn, bare ASGI",
         "uvicorn",
         ("uvicorn", "uvloop", "httptools", "orjson", *ARRAYS),
-        _uvicorn("app:application", "--app-dir", str(HERE / "asgi"), "--loop", "uvloop", "--http", "httptools"),
+        _uvicorn("app:application", "--loop", "uvloop", "--http", "httptools"),
+        code="asgi",
     ),
-    Contestant("granian", "granian, bare ASGI", "granian", ("granian", "uvloop", "orjson", *ARRAYS), _granian),
+    Contestant(
+        "granian",
+        "granian, bare ASGI",
+        "granian",
+        ("granian", "uvloop", "orjson", *ARRAYS),
+        _granian,
+        code="asgi",
+    ),
     Contestant(
         "fastapi",
         "FastAPI on uvicorn",
@@ -195,7 +206,7 @@ CONTESTANTS: Final = (
         ("mosec", *ARRAYS),
         _mosec,
         path="/inference",
-        lacks={work: "has no coroutines" for work in ("echo_coroutine", "stream_coroutine", "paced")},
+        lacks=dict.fromkeys(("echo_coroutine", "stream_coroutine", "paced"), "has no coroutines"),
     ),
     Contestant(
         "cog",

@@ -10,11 +10,11 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from bench.load.quantiles import Figures
 from bench.questions import Question
-from bench.server import LOAD_CORE, Failure, Server
+from bench.server import LOAD_CORE, ContestantError, Server
 
 SCRIPT: Final = Path(__file__).with_name("closed.lua")
 PATIENCE_S: Final = 30  # for one answer: 1,024 connections wait long for a server of 50 requests a second
@@ -22,23 +22,24 @@ PATIENCE_S: Final = 30  # for one answer: 1,024 connections wait long for a serv
 
 @dataclass(frozen=True)
 class Closed:
-    """connections: as many requests at a time."""
+    """connections: as many requests at a time. heads: what closed.lua is to make of the header sections."""
 
     connections: int
-    is_all_requests: bool = True
+    heads: tuple[str, ...] = ()
+    is_all_requests: ClassVar[bool] = True
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
-        """Raises Failure if nothing came back."""
+        """Raises ContestantError if nothing came back."""
         with tempfile.NamedTemporaryFile() as content:
             content.write(question.content(server.contestant.is_wrapped))
             content.flush()
-            arguments = [content.name, question.content_type]
+            arguments = [content.name, question.content_type, *self.heads]
             if question.says_predict_us:
                 arguments.append("predict_us")
             measured = self._wrk(server, seconds, arguments)
         right = measured["requests"] - measured["refused"]
         if right <= 0:
-            raise Failure(f"no answer within {seconds} s at {self.connections} connections: {measured}")
+            raise ContestantError(f"no answer within {seconds} s at {self.connections} connections: {measured}")
         figures = {name: measured[name] for name in ("seconds", "p50_us", "p99_us", "p999_us")}
         figures["requests"] = right
         figures["rps"] = right / measured["seconds"]
@@ -54,6 +55,6 @@ class Closed:
         where = ["--timeout", f"{PATIENCE_S}s", "-s", str(SCRIPT), f"http://127.0.0.1:{server.port}{server.path}"]
         done = subprocess.run([*pinned, *where, "--", *arguments], capture_output=True, text=True)
         if done.returncode:
-            raise Failure(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
+            raise ContestantError(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
         figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
         return figures

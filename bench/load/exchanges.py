@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.questions import Question
-from bench.server import Failure, Server
+from bench.server import ContestantError, Server
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 PIECE: Final = 1 << 20
@@ -55,7 +55,10 @@ def is_whole(received: bytes | bytearray) -> bool:
 
 
 def exchange(client: socket.socket, request: bytes) -> Answer:
-    """Send a request and read its answer, which has content. Raises Failure if the server closes first, OSError if it says nothing."""
+    """Send a request and read its answer, which has content.
+
+    Raises ContestantError if the server closes first, OSError if it says nothing for PATIENCE_S.
+    """
     began = time.perf_counter()
     client.sendall(request)
     received = bytearray()
@@ -65,7 +68,7 @@ def exchange(client: socket.socket, request: bytes) -> Answer:
     content = received[end + 4 :]
     length = _LENGTH.search(head)
     if length is None and not _CHUNKED.search(head):
-        raise Failure("an answer with neither Content-Length nor chunks")
+        raise ContestantError("an answer with neither Content-Length nor chunks")
     if not content:
         content += _receive(client)
     first_s = time.perf_counter() - began
@@ -82,7 +85,7 @@ def exchange(client: socket.socket, request: bytes) -> Answer:
 def _receive(client: socket.socket) -> bytes:
     piece = client.recv(PIECE)
     if not piece:
-        raise Failure("the server closed the connection before its answer was whole")
+        raise ContestantError("the server closed the connection before its answer was whole")
     return piece
 
 
@@ -94,13 +97,13 @@ def _receive_rest(client: socket.socket, begun: bytearray, length: int) -> bytea
     while view:
         count = client.recv_into(view)
         if not count:
-            raise Failure("the server closed the connection before its answer was whole")
+            raise ContestantError("the server closed the connection before its answer was whole")
         view = view[count:]
     return buffer
 
 
 def _unchunk(received: bytearray) -> bytes:
-    pieces = []
+    pieces: list[bytearray] = []
     at = 0
     while True:
         line = received.index(b"\r\n", at)

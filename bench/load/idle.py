@@ -9,7 +9,7 @@ import contextlib
 import resource
 import socket
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from bench.load.closed import Closed
 from bench.load.exchanges import connect, exchange, request_bytes
@@ -26,7 +26,7 @@ class Idle:
     """count: of idle connections."""
 
     count: int
-    is_all_requests: bool = False  # the first ones, of the idle connections, are not counted
+    is_all_requests: ClassVar[bool] = False  # the first ones, of the idle connections, are not counted
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
+from typing import ClassVar
 
 from bench.load.exchanges import connect, exchange, request_bytes
 from bench.load.quantiles import Figures, in_us
 from bench.questions import Question
-from bench.server import Failure, Server
+from bench.server import ContestantError, Server
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,10 @@ class OneByOne:
     """units: of what an exchange has, for the rate (10,000 chunks, or bytes of content)."""
 
     units: int
-    is_all_requests: bool = True
+    is_all_requests: ClassVar[bool] = True
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
-        """At least one exchange, then until `seconds` have gone into them. Raises Failure if one goes wrong."""
+        """Exchanges until `seconds` have gone into them, at least one. Raises ContestantError if one fails."""
         request = request_bytes(server, question)
         firsts: list[float] = []
         lasts: list[float] = []
@@ -31,9 +32,9 @@ class OneByOne:
             while sum(lasts) < seconds:
                 answer = exchange(client, request)
                 if answer.status != 200:
-                    raise Failure(f"status {answer.status}: {bytes(answer.content[:200])!r}")
+                    raise ContestantError(f"status {answer.status}: {bytes(answer.content[:200])!r}")
                 if not question.is_answer(bytes(answer.content), server.contestant.is_wrapped):
-                    raise Failure(f"a wrong answer: {bytes(answer.content[:200])!r}")
+                    raise ContestantError(f"a wrong answer: {bytes(answer.content[:200])!r}")
                 firsts.append(answer.first_s)
                 lasts.append(answer.last_s)
         figures = in_us(lasts)

@@ -1,8 +1,8 @@
-"""Open loop: requests at a constant rate, whether or not the ones before are answered, each timed from when it was due.
+"""Open loop: requests at a constant rate, answered or not the ones before, each timed from the moment it was due.
 
-So a server that stalls is charged for all that should have been sent meanwhile (no coordinated omission). h2load --rps
-is not used: it starts a request's clock when it is written, not when it was due, and prints no quantiles. The client
-spins on its own core: a sleep would be up to 1 ms late.
+So a server that stalls is charged for all that should have been sent meanwhile (no coordinated omission). h2load with
+--rps is not used: it starts a request's clock when it is written, not when it was due, and prints no quantiles. The
+client spins on its own core: a sleep would be up to 1 ms late.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from bench.load.exchanges import connect, is_whole, request_bytes
 from bench.load.quantiles import Figures, in_us, quantile
 from bench.questions import Question
-from bench.server import Failure, Server
+from bench.server import ContestantError, Server
 
 CONNECTIONS: Final = 64  # a request that is due when none is free waits, and its waiting counts
 GRACE_S: Final = 5.0  # for the last answers; what has not come by then counts as an error
@@ -31,17 +31,17 @@ class OpenLoop:
     """rate: requests a second."""
 
     rate: float
-    is_all_requests: bool = True
+    is_all_requests: ClassVar[bool] = True
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
-        """Raises Failure if nothing is answered."""
+        """Raises ContestantError if nothing is answered."""
         due = [number / self.rate for number in range(max(1, round(self.rate * seconds)))]
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(connect(server.port)) for _ in range(CONNECTIONS)]
             stack.enter_context(_without_collections())
             latencies, lateness = run_schedule(clients, request_bytes(server, question), due)
         if not latencies:
-            raise Failure(f"no answer at {self.rate:.0f} requests a second")
+            raise ContestantError(f"no answer at {self.rate:.0f} requests a second")
         return {
             **in_us(latencies),
             "requests": len(latencies),
@@ -53,9 +53,7 @@ class OpenLoop:
         }
 
 
-def run_schedule(
-    clients: list[socket.socket], request: bytes, due: list[float]
-) -> tuple[list[float], list[float]]:
+def run_schedule(clients: list[socket.socket], request: bytes, due: list[float]) -> tuple[list[float], list[float]]:
     """Send `request` at each of `due`, in seconds from now, on whichever connection is free first.
 
     Returns the latencies of those answered, from when they were due, and how late this client itself noticed each

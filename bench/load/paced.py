@@ -9,15 +9,16 @@ from __future__ import annotations
 import gc
 import re
 import select
+import socket
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from bench import questions
 from bench.load.exchanges import LAST_CHUNK, PATIENCE_S, connect, request_bytes
 from bench.load.quantiles import Figures, in_us
 from bench.questions import Question
-from bench.server import Failure, Server
+from bench.server import ContestantError, Server
 
 GAP_S: Final = 0.01  # of contestants/shared/work.py
 FIRST_DROPPED: Final = 10  # chunks of each stream, while others still begin
@@ -29,10 +30,10 @@ class Paced:
     """streams: at once."""
 
     streams: int
-    is_all_requests: bool = True
+    is_all_requests: ClassVar[bool] = True
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
-        """Raises Failure if a stream does not end well."""
+        """Raises ContestantError if a stream does not end well."""
         chunks = round(seconds / GAP_S)
         request = request_bytes(server, questions.paced(chunks))
         gc.disable()  # a collection here would be a late chunk there
@@ -56,7 +57,7 @@ class Paced:
     def _read(self, port: int, request: bytes) -> list[list[tuple[float, bytes]]]:
         """For each stream, what was read of it and when."""
         reads: dict[int, list[tuple[float, bytes]]] = {}
-        clients = {}
+        clients: dict[int, socket.socket] = {}
         readable = select.epoll()
         started = time.monotonic()
         running: set[int] = set()
@@ -75,17 +76,15 @@ class Paced:
                     readable.unregister(descriptor)
                     running.discard(descriptor)
             if time.monotonic() - started > PATIENCE_S:
-                raise Failure(f"{len(running)} streams had not ended after {PATIENCE_S:.0f} s")
+                raise ContestantError(f"{len(running)} streams had not ended after {PATIENCE_S:.0f} s")
         readable.close()
         for client in clients.values():
             client.close()
         return list(reads.values())
 
     def _latencies(self, pieces: list[tuple[float, bytes]], chunks: int) -> list[float]:
-        latencies = [
-            read_at - float(stamp) for read_at, piece in pieces for stamp in _STAMP.findall(piece)
-        ]
+        latencies = [read_at - float(stamp) for read_at, piece in pieces for stamp in _STAMP.findall(piece)]
         if len(latencies) < chunks:
             content = b"".join(piece for _, piece in pieces)
-            raise Failure(f"a stream of {chunks} chunks brought {len(latencies)}: {content[:200]!r}")
+            raise ContestantError(f"a stream of {chunks} chunks brought {len(latencies)}: {content[:200]!r}")
         return latencies[FIRST_DROPPED:]

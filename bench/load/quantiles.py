@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# By name: `requests`, `seconds`, `rps`, `errors`, quantiles in us, and what a load has of its own. The report's titles
-# and units are in bench/report/columns.py.
+# By name: `requests`, `seconds`, `rps`, `errors`, quantiles in us, and what a load has of its own. How they are shown
+# is in bench/report/table.py.
 Figures = dict[str, float]
 
 

@@ -67,7 +67,9 @@ def _growth(run: Run, axis: str, what: str) -> str:
         )
     if not rows:
         return NOTHING
-    head = f"| {what} | requests/s | CPU us/request | x the floor's CPU | p50 ms | p99 ms |\n|---|---|---|---|---|---|"
+    head = (
+        f"| {what} | requests/s | CPU us/request | x the floor's CPU | p50 ms | p99 ms |\n|---|---|---|---|---|---|"
+    )
     return "\n".join([head, *rows])
 
 

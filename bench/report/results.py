@@ -65,9 +65,7 @@ class Run:
 
     def ratio(self, workload: str, contestant: str, figure: str, base: str = FLOOR) -> float | None:
         """The median of the ratios to `base` in the same round; None where either has none."""
-        pairs = zip(
-            self.values(workload, contestant, figure), self.values(workload, base, figure), strict=False
-        )
+        pairs = zip(self.values(workload, contestant, figure), self.values(workload, base, figure), strict=False)
         ratios = [mine / other for mine, other in pairs if other]
         return statistics.median(ratios) if ratios else None
 

@@ -90,7 +90,7 @@ def columns(workload: Workload) -> list[Column]:
 
 
 def workload_table(run: Run, workload: Workload) -> str:
-    """Medians, with half the range of the rounds behind the first; `x` is the ratio to the floor in the same round."""
+    """Medians, the first with half the range of its rounds; `x` is the ratio to the floor in the same round."""
     shown = columns(workload)
     lines = [
         f"| {workload.title} | " + " | ".join(column.title for column in shown) + " | errors |",
@@ -107,17 +107,21 @@ def _row(run: Run, workload: Workload, contestant: str, shown: list[Column]) -> 
         kind, text = reason
         told = f"**failed**: {_plain(text)}" if kind == "error" else f"not offered: {_plain(text)}"
         return f"| {title} | {told} |" + " |" * len(shown)
-    cells = [_cell(run, workload.name, contestant, column, is_first=not n) for n, column in enumerate(shown)]
+    has_spread = run.rounds > 1
+    cells = [
+        _cell(run, workload.name, contestant, column, with_spread=has_spread and column is shown[0])
+        for column in shown
+    ]
     errors = run.errors(workload.name, contestant)
     return f"| {title} | " + " | ".join(cells) + f" | {f'**{errors}**' if errors else 0} |"
 
 
-def _cell(run: Run, workload: str, contestant: str, column: Column, *, is_first: bool) -> str:
+def _cell(run: Run, workload: str, contestant: str, column: Column, *, with_spread: bool) -> str:
     cell = run.cell(workload, contestant, column.figure)
     if cell is None:
         return ""
     text = column.show(cell.median)
-    if is_first:
+    if with_spread:
         text += f" ±{cell.spread * 100:.0f} %"
     ratio = run.ratio(workload, contestant, column.figure) if column.has_ratio and contestant != FLOOR else None
     return text if ratio is None else f"{text} (x{ratio:.2f})"
@@ -138,7 +142,9 @@ def version_table(run: Run) -> str:
     lines = ["| contestant | version | and |", "|---|---|---|"]
     for name, installed in run.versions.items():
         package = field.BY_NAME[name].package
-        others = ", ".join(f"{other} {installed[other]}" for other in BESIDE if other in installed and other != package)
+        others = ", ".join(
+            f"{other} {installed[other]}" for other in BESIDE if other in installed and other != package
+        )
         lines.append(f"| {field.BY_NAME[name].title} | {installed.get(package or '', '')} | {others} |")
     return "\n".join(lines)
 

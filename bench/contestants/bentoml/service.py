@@ -7,10 +7,10 @@ from typing import Any
 import bentoml
 import work
 
-TRAFFIC = {"timeout": 60}
+OPTIONS = {"workers": 1, "threads": work.SLOTS, "traffic": {"timeout": 60}, "logging": {"access": {"enabled": False}}}
 
 
-@bentoml.service(workers=1, threads=work.SLOTS, traffic=TRAFFIC)
+@bentoml.service(**OPTIONS)
 class Plain:
     def __init__(self) -> None:
         self.model = work.load_plain(work.WORK)
@@ -20,21 +20,21 @@ class Plain:
         return self.model(payload)
 
 
-@bentoml.service(workers=1, threads=work.SLOTS, traffic=TRAFFIC)
+@bentoml.service(**OPTIONS)
 class Coroutine:
     @bentoml.api(route="/predict")
     async def predict(self, payload: dict[str, Any], /) -> dict[str, Any]:
         return await work.echo_coroutine(payload)
 
 
-@bentoml.service(workers=1, threads=work.SLOTS, traffic=TRAFFIC)
+@bentoml.service(**OPTIONS)
 class Steps:
     @bentoml.api(route="/predict")
     def predict(self, payload: dict[str, Any], /) -> dict[str, Any]:
         return work.postprocess(work.echo(work.preprocess(payload)))
 
 
-@bentoml.service(workers=1, threads=work.SLOTS, traffic=TRAFFIC)
+@bentoml.service(**OPTIONS)
 class Stream:
     @bentoml.api(route="/predict")
     def predict(self, payload: dict[str, Any], /) -> Generator[str, None, None]:
@@ -42,7 +42,7 @@ class Stream:
             yield chunk.decode()
 
 
-@bentoml.service(workers=1, threads=work.SLOTS, traffic=TRAFFIC)
+@bentoml.service(**OPTIONS)
 class StreamCoroutine:
     @bentoml.api(route="/predict")
     async def predict(self, payload: dict[str, Any], /) -> AsyncGenerator[str, None]:
@@ -51,7 +51,7 @@ class StreamCoroutine:
             yield chunk.decode()
 
 
-@bentoml.service(workers=1, threads=work.SLOTS, traffic=TRAFFIC)
+@bentoml.service(**OPTIONS)
 class Upload:
     @bentoml.api(route="/predict")
     def predict(self, content: Path, /) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""FastAPI as its documentation writes it: `def` for a plain predict, `async def` for a coroutine, StreamingResponse."""
+"""FastAPI as its documentation writes it: `def` for a plain predict, `async def` for a coroutine."""
 
 import contextlib
 from typing import Any

@@ -1,4 +1,4 @@
-"""The least that still is HTTP: a uvloop protocol with httptools and orjson; no routes, limits, timeouts or errors."""
+"""The least that still is HTTP: a uvloop protocol with httptools and orjson; no routes, limits or timeouts."""
 
 import asyncio
 
@@ -35,7 +35,8 @@ class Protocol(asyncio.Protocol):
         content = orjson.dumps(ANSWERS[WORK](b"".join(self.pieces)))
         self.pieces.clear()
         self.transport.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+            % (len(content), content)
         )
 
 

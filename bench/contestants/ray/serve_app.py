@@ -1,4 +1,4 @@
-"""Ray Serve: a deployment whose __call__ reads the request, as its documentation writes it; one replica for each slot."""
+"""Ray Serve: a deployment whose __call__ reads the request, as its documentation has it; a replica for each slot."""
 
 import signal
 import threading
@@ -14,7 +14,8 @@ STREAMS = {"stream": work.stream, "stream_coroutine": work.stream_coroutine, "pa
 
 
 @serve.deployment(
-    num_replicas=1 if work.WORK in STREAMS else work.SLOTS, max_ongoing_requests=max(5, work.SLOTS)  # 5: its default
+    num_replicas=1 if work.WORK in STREAMS else work.SLOTS,
+    max_ongoing_requests=max(5, work.SLOTS),  # 5: its default
 )
 class Model:
     def __init__(self):

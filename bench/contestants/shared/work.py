@@ -1,4 +1,4 @@
-"""What every contestant is asked to do, once: each server below bench/contestants only puts these functions behind HTTP.
+"""What every contestant is asked to do, once: each server beside this folder puts these functions behind HTTP.
 
 Needs the standard library alone; torch, numpy and the encoder are imported by what uses them, at `load_*`. Each
 contestant finds this file through PYTHONPATH, in its own virtual environment.
@@ -137,7 +137,7 @@ def load_minilm():
 
 
 def load_matmul():
-    """A product of matrices. Returns predict: anything -> it, and how long the product took; the GIL is free in it."""
+    """A product of matrices. Returns predict: anything -> it, and how long the product took."""
     import torch
 
     matrix = torch.eye(MATRIX)

@@ -1,4 +1,4 @@
-"""The floor of large content: a blocking socket that receives into one buffer, or sends one, for one client at a time."""
+"""The floor of large content: a blocking socket that receives into one buffer, or sends one."""
 
 import json
 import re
