@@ -109,7 +109,6 @@ class Rounds:
         try:
             server.start()
             self._warm(server, workload)
-            server.check(workload.question)
         except ContestantError as reason:
             say(server.contestant.name, f"{workload.work}: {reason}")
             server.end()
@@ -120,7 +119,7 @@ class Rounds:
     def _warm(self, server: Server, workload: Workload) -> None:
         """Up to WARM_S of load that is not counted; one that brings nothing is for the rounds to find."""
         load: Load = workload.load if isinstance(workload.load, OneByOne | Paced) else Closed(WARM_AT)
-        with contextlib.suppress(ContestantError):
+        with contextlib.suppress(ContestantError, OSError):
             load.drive(server, workload.question, WARM_S)
 
     def _run_workload(

@@ -55,7 +55,7 @@ def _trivial(name: str, title: str, work: str) -> list[Workload]:
 
 
 def _heads() -> list[Workload]:
-    """wrk repeats one short header section; real clients send longer ones, and behind a tracing proxy never the same."""
+    """wrk repeats one short header section; real ones are longer, and with a tracing proxy never the same."""
     kinds = (
         ("many", "20 header fields", ("many",)),
         ("varied", "every header section differs", ("varied",)),

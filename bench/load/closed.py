@@ -37,9 +37,13 @@ class Closed:
             if question.says_predict_us:
                 arguments.append("predict_us")
             measured = self._wrk(server, seconds, arguments)
+        return self.figures(measured)
+
+    def figures(self, measured: dict[str, float]) -> Figures:
+        """Of what closed.lua printed; a request that was refused is none. Raises ContestantError if none is left."""
         right = measured["requests"] - measured["refused"]
         if right <= 0:
-            raise ContestantError(f"no answer within {seconds} s at {self.connections} connections: {measured}")
+            raise ContestantError(f"no answer in {measured['seconds']:.0f} s at {self.connections} connections")
         figures = {name: measured[name] for name in ("seconds", "p50_us", "p99_us", "p999_us")}
         figures["requests"] = right
         figures["rps"] = right / measured["seconds"]

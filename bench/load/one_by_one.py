@@ -29,7 +29,7 @@ class OneByOne:
         lasts: list[float] = []
         before_kb = server.watch_peak()
         with connect(server.port) as client:
-            while sum(lasts) < seconds:
+            while not lasts or sum(lasts) < seconds:
                 answer = exchange(client, request)
                 if answer.status != 200:
                     raise ContestantError(f"status {answer.status}: {bytes(answer.content[:200])!r}")

@@ -53,7 +53,9 @@ class OpenLoop:
         }
 
 
-def run_schedule(clients: list[socket.socket], request: bytes, due: list[float]) -> tuple[list[float], list[float]]:
+def run_schedule(
+    clients: list[socket.socket], request: bytes, due: list[float], grace_s: float = GRACE_S
+) -> tuple[list[float], list[float]]:
     """Send `request` at each of `due`, in seconds from now, on whichever connection is free first.
 
     Returns the latencies of those answered, from when they were due, and how late this client itself noticed each
@@ -71,7 +73,7 @@ def run_schedule(clients: list[socket.socket], request: bytes, due: list[float])
         readable.register(descriptor, select.EPOLLIN)
     number = 0
     began = time.perf_counter()
-    while (number < len(due) or waiting or sent) and time.perf_counter() - began < due[-1] + GRACE_S:
+    while (number < len(due) or waiting or sent) and time.perf_counter() - began < due[-1] + grace_s:
         now = time.perf_counter() - began
         while number < len(due) and due[number] <= now:
             waiting.append(due[number])

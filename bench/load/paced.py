@@ -45,7 +45,7 @@ class Paced:
         took = time.monotonic() - began
         latencies: list[float] = []
         for pieces in reads:
-            latencies += self._latencies(pieces, chunks)
+            latencies += latencies_of(pieces, chunks)[FIRST_DROPPED:]
         return {
             **in_us(latencies),
             "requests": len(latencies),
@@ -82,9 +82,11 @@ class Paced:
             client.close()
         return list(reads.values())
 
-    def _latencies(self, pieces: list[tuple[float, bytes]], chunks: int) -> list[float]:
-        latencies = [read_at - float(stamp) for read_at, piece in pieces for stamp in _STAMP.findall(piece)]
-        if len(latencies) < chunks:
-            content = b"".join(piece for _, piece in pieces)
-            raise ContestantError(f"a stream of {chunks} chunks brought {len(latencies)}: {content[:200]!r}")
-        return latencies[FIRST_DROPPED:]
+
+def latencies_of(pieces: list[tuple[float, bytes]], chunks: int) -> list[float]:
+    """Of each chunk in `pieces`, which were read at those times. Raises ContestantError if chunks are missing."""
+    latencies = [read_at - float(stamp) for read_at, piece in pieces for stamp in _STAMP.findall(piece)]
+    if len(latencies) < chunks:
+        content = b"".join(piece for _, piece in pieces)
+        raise ContestantError(f"a stream of {chunks} chunks brought {len(latencies)}: {content[:200]!r}")
+    return latencies
