@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -76,6 +77,7 @@ def measure(options: argparse.Namespace, contestants: list[Contestant], chosen: 
     def save(measured: Results) -> None:
         results.save(options.out, facts, rounds, seconds, versions_of(contestants), measured)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended then too
     os.sched_setaffinity(0, {LOAD_CORE})
     Rounds(contestants, rounds, seconds, save).run(chosen)
 

@@ -106,7 +106,7 @@ def _large() -> list[Workload]:
 
 def _streams() -> list[Workload]:
     return [
-        Workload("stream", "10,000 chunks, generator", "stream", questions.stream(CHUNKS), OneByOne(CHUNKS)),
+        Workload("stream-sync", "10,000 chunks, generator", "stream", questions.stream(CHUNKS), OneByOne(CHUNKS)),
         Workload(
             "stream-coroutine",
             "10,000 chunks, async generator",
@@ -183,7 +183,7 @@ WORKLOADS: Final = (
 BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}
 
 # What a run without arguments does: minutes, not hours, and the table of the README.
-QUICK: Final = ("sync-c64", "sync-c1", "coroutine-c64", "half", "stream", "start")
+QUICK: Final = ("sync-c64", "sync-c1", "coroutine-c64", "half", "stream-sync", "start")
 QUICK_CONTESTANTS: Final = ("floor", "protocol", "fastserve", "uvicorn", "fastapi")
 
 

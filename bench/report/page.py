@@ -75,7 +75,8 @@ def _growth(run: Run, axis: str, what: str) -> str:
 
 def against_peers(run: Run) -> str:
     """How many times a peer's requests per second fastserve answers, workload by workload."""
-    names = [name for name in ("sync-c64", "coroutine-c64", "stream", "stream-coroutine") if run.contestants(name)]
+    wanted = ("sync-c64", "coroutine-c64", "stream-sync", "stream-coroutine")
+    names = [name for name in wanted if run.contestants(name)]
     lines = ["| fastserve is faster than | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
     for contestant in field.BY_NAME:
         ratios = [_times(run, name, contestant) for name in names]
