@@ -95,8 +95,9 @@ class Rounds:
                 self._run_workload(workload, servers, reasons)
                 self._after_each(self.results)
         finally:
-            for server in servers.values():
-                server.end()
+            with contextlib.ExitStack() as ends:  # all of them, whatever one of them raises
+                for server in servers.values():
+                    ends.callback(server.end)
 
     def _make(self, contestant: Contestant, workload: Workload, python: Path) -> Server:
         folder = CACHE / "run" / f"{contestant.name}-{workload.work}"

@@ -26,7 +26,7 @@ from bench.questions import Question
 
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
-READY_S: Final = 90.0  # Ray starts its processes one after the other, on one core
+READY_S: Final = 60.0  # Ray starts its processes one after the other, on one core
 ANSWER_S: Final = 60.0
 END_S: Final = 10.0
 
@@ -141,7 +141,7 @@ class Server:
         return self.contestant.command(self._job)
 
     def _variables(self) -> dict[str, str]:
-        """As if the contestant's environment were activated: Cog starts `python`. One thread for torch, on one core."""
+        """As if the contestant's environment were activated: Cog starts `python`. One thread for torch."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
         own = {
             measure.MARK: self._mark,

@@ -187,7 +187,7 @@ CONTESTANTS: Final = (
         ("litserve", *ARRAYS),
         _script("serve.py"),
         path="/predict",
-        lacks={"tensor": "reads JSON and forms; other content is left to a handler of one's own"},
+        lacks=dict.fromkeys(("upload", "tensor"), "reads content as JSON or as a form, whatever its type"),
     ),
     Contestant(
         "bentoml",

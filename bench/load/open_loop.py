@@ -58,8 +58,8 @@ def run_schedule(
 ) -> tuple[list[float], list[float]]:
     """Send `request` at each of `due`, in seconds from now, on whichever connection is free first.
 
-    Returns the latencies of those answered, from when they were due, and how late this client itself noticed each
-    that was due: proof that it kept up.
+    Returns the latencies of those answered with 2xx, from when they were due, and how late this client itself noticed
+    each that was due: proof that it kept up.
     """
     by_descriptor = {client.fileno(): client for client in clients}
     free = collections.deque(by_descriptor)
@@ -87,7 +87,9 @@ def run_schedule(
             piece = by_descriptor[descriptor].recv(65536)
             received[descriptor] += piece
             if is_whole(received[descriptor]):
-                latencies.append(time.perf_counter() - began - sent.pop(descriptor))
+                took_s = time.perf_counter() - began - sent.pop(descriptor)
+                if received[descriptor].startswith(b"HTTP/1.1 2"):
+                    latencies.append(took_s)
                 received[descriptor].clear()
                 free.append(descriptor)
             elif not piece:  # its request is lost, and so is the connection

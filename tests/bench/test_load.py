@@ -93,15 +93,16 @@ def test_an_open_loop_charges_a_stall_to_all_that_was_due_meanwhile() -> None:
     assert all(latency >= 0.2 - number * 0.01 for number, latency in enumerate(latencies))
 
 
-def test_an_open_loop_counts_what_is_never_answered_as_missing() -> None:
+def test_an_open_loop_counts_what_is_refused_or_never_answered_as_missing() -> None:
     def respond(other: socket.socket) -> None:
-        other.recv(1)
-        other.sendall(ANSWER)
+        for answer in (ANSWER, ANSWER.replace(b"200 OK", b"503 Busy")):
+            other.recv(1)
+            other.sendall(answer)
         other.recv(1)
 
     with peer(respond) as client:
-        latencies, lateness = run_schedule([client], b"x", [0.0, 0.001], grace_s=0.1)
-    assert (len(latencies), len(lateness)) == (1, 2)
+        latencies, lateness = run_schedule([client], b"x", [0.0, 0.001, 0.002], grace_s=0.1)
+    assert (len(latencies), len(lateness)) == (1, 3)
 
 
 def test_a_chunk_is_late_by_what_lies_between_its_stamp_and_its_read() -> None:

@@ -2,7 +2,7 @@
 
 import litserve as ls
 import work
-from fastapi import Request, Response
+from fastapi import Response
 
 SHAPES = {
     "stream": {"stream": True},
@@ -72,20 +72,6 @@ class StreamCoroutine(ls.LitAPI):
             yield chunk
 
 
-class Upload(ls.LitAPI):
-    def setup(self, device):
-        pass
-
-    async def decode_request(self, request: Request):
-        return await request.body()
-
-    async def predict(self, x):
-        return work.upload(x)
-
-    async def encode_response(self, output):
-        return output
-
-
 class Download(ls.LitAPI):
     def setup(self, device):
         pass
@@ -103,7 +89,6 @@ APIS = {
     "stream": Stream,
     "stream_coroutine": StreamCoroutine,
     "paced": StreamCoroutine,
-    "upload": Upload,
     "download": Download,
 }
 

@@ -2,11 +2,12 @@
 
 import work
 from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 
 
 class Upload:
     async def predict(self, request: Request):
-        return work.upload(await request.body())
+        return JSONResponse(work.upload(await request.body()))  # else msgpack, as the request's type says
 
 
 class Download:
