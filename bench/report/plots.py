@@ -106,8 +106,8 @@ def _draw_pane(pane: Any, run: Run, measured: list[Workload], figure: str, divis
 
 
 def _short(value: float) -> str:
-    """1000 -> 1k, 10000000 -> 10M."""
+    """1000 -> 1k, 10000000 -> 10M, and 1024 as it is."""
     for power, letter in ((1e6, "M"), (1e3, "k")):
-        if value >= power:
+        if value >= power and not value % power:
             return f"{value / power:g}{letter}"
     return f"{value:g}"
