@@ -75,16 +75,12 @@ def measure(options: argparse.Namespace, contestants: list[Contestant], chosen: 
     facts = machine.describe()
 
     def save(measured: Results) -> None:
-        results.save(options.out, facts, rounds, seconds, versions_of(contestants), measured)
+        versions = {contestant.name: environments.versions(contestant.name) for contestant in contestants}
+        results.save(options.out, facts, rounds, seconds, versions, measured)
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended then too
     os.sched_setaffinity(0, {LOAD_CORE})
     Rounds(contestants, rounds, seconds, save).run(chosen)
-
-
-def versions_of(contestants: list[Contestant]) -> dict[str, dict[str, str]]:
-    """Package and version of all that each contestant has installed; empty where it could not be."""
-    return {contestant.name: environments.versions(contestant.name) for contestant in contestants}
 
 
 def write_report(folder: Path, *, with_page: bool) -> list[Path]:

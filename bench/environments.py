@@ -6,6 +6,7 @@ runs the same torch: contestants/shared/work.py appends that folder to its path.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -41,8 +42,11 @@ def site_packages(name: str) -> Path:
     return CACHE / "venvs" / name / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
 
 
+@functools.cache
 def versions(name: str) -> dict[str, str]:
-    """What is installed in the environment called `name`: package and version."""
+    """What is installed in the environment called `name`: package and version; empty if there is none."""
+    if not _python(name).exists():
+        return {}
     command = [str(_python(name)), "-m", "pip", "list", "--format", "json", "--disable-pip-version-check"]
     listed = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return {package["name"].lower(): package["version"] for package in listed}
