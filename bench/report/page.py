@@ -18,6 +18,7 @@ from bench.report.table import machine_table, workload_table
 
 PAGE: Final = Path(__file__).parents[1] / "README.md"
 OURS: Final = "fastserve"
+PROTOCOL: Final = "protocol"
 _PLACE: Final = re.compile(r"(<!-- ([a-z0-9-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 NOTHING: Final = "(not measured in the last run)"
 
@@ -73,6 +74,20 @@ def _growth(run: Run, axis: str, what: str) -> str:
     return "\n".join([head, *rows])
 
 
+def distance(run: Run) -> str:
+    """CPU time of a request, layer upon layer: sockets and loop (floor), HTTP and JSON (bare protocol), fastserve."""
+    lines = [
+        "| CPU us/request | the floor | HTTP and JSON add | fastserve adds | together |",
+        "|---|---|---|---|---|",
+    ]
+    for name in ("sync-c1", "sync-c64", "sync-c1024", "coroutine-c64", "steps-c64"):
+        cells = [run.cell(name, contestant, "cpu_us") for contestant in (FLOOR, PROTOCOL, OURS)]
+        floor, protocol, ours = (cell.median if cell is not None else None for cell in cells)
+        if floor is not None and protocol is not None and ours is not None:
+            lines.append(f"| {name} | {floor:.1f} | {protocol - floor:.1f} | {ours - protocol:.1f} | {ours:.1f} |")
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
+
+
 def against_peers(run: Run) -> str:
     """How many times a peer's requests per second fastserve answers, workload by workload."""
     wanted = ("sync-c64", "coroutine-c64", "stream-sync", "stream-coroutine")
@@ -97,5 +112,6 @@ PLACES: Final[Mapping[str, Callable[[Run], str]]] = {
     "connections": against_connections,
     "content": against_content,
     "slots": against_slots,
+    "distance": distance,
     **{name: _table(name) for name in workloads.BY_NAME},
 }

@@ -32,6 +32,7 @@ def run(tmp_path: Path) -> Run:
             "floor": rounds(100, 200, 300),
             "fastserve": rounds(50, 120, 120, cpu_us=40.0),
             "fastapi": rounds(5, 6, 6, errors=3.0),
+            "protocol": rounds(80, 80, 80, cpu_us=24.0),
             "ray": {"rounds": [], "error": "ended with 1:\n| a `bad` day"},
         },
         "sync-c1": {"floor": rounds(10), "fastserve": rounds(5)},
@@ -96,3 +97,8 @@ def test_the_page_names_no_place_that_cannot_be_filled(run: Run) -> None:
 
 def test_peers_are_compared_with_fastserve(run: Run) -> None:
     assert "| FastAPI on uvicorn | 20.0 times |" in page.against_peers(run)
+
+
+def test_the_distance_to_the_floor_is_told_layer_upon_layer(run: Run) -> None:
+    assert "| sync-c64 | 20.0 | 4.0 | 16.0 | 40.0 |" in page.distance(run)
+    assert "sync-c1 " not in page.distance(run)
