@@ -22,7 +22,7 @@ GAP_S = 0.01
 SLEEP_S = 0.001
 FEATURES = 64  # of the MLP: what goes in and what comes out
 HIDDEN = 256
-MATRIX = 192  # one product of two such matrices takes about 1 ms on one core of 2020, and torch lets go of the GIL
+MATRIX = 384  # one product of two such matrices takes about 1 ms on one core, and torch lets go of the GIL
 
 
 def echo(payload):
