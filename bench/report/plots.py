@@ -32,7 +32,7 @@ BY_REQUEST: Final = (("rps", "requests/s", 1.0), ("cpu_us", "CPU us/request", 1.
 BY_CONTENT: Final = (
     ("units_per_s", "MB/s", 1e6),
     ("cpu_us", "CPU ms/exchange", 1000.0),
-    ("peak_growth_kb", "peak memory growth MB", 1e6 / 1024),
+    ("peak_kb", "peak memory MB", 1e6 / 1024),
 )
 
 AXES: Final = (

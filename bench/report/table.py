@@ -74,7 +74,7 @@ def columns(workload: Workload) -> list[Column]:
         is_stream = workload.work.startswith("stream")
         rate = ("chunks/s", whole) if is_stream else ("MB/s", as_mb)
         first = Column("first chunk ms", "first_us", us_as_ms)
-        peak = Column("peak memory growth MB", "peak_growth_kb", kb_as_mb)
+        peak = Column("peak memory MB", "peak_kb", kb_as_mb)
         cpu = Column("CPU ms each", "cpu_us", us_as_ms)
         return [Column(rate[0], "units_per_s", rate[1], has_ratio=True), cpu, first if is_stream else peak, MEMORY]
     if isinstance(load, Paced):
