@@ -1,1 +1,1 @@
-"""Measurements of fastserve: `python -m bench.load.throughput`, and one script for each other figure."""
+"""Measurements of fastserve: `python -m bench` beside its peers (see README.md), `bench.micro` of one function."""

@@ -81,7 +81,9 @@ def wait_until_ready(process: subprocess.Popen[bytes], port: int, path: str) -> 
 
 
 def floor_command(port: int) -> list[str]:
-    return [sys.executable, "-m", "bench.load.floor", str(port)]
+    folder = MODELS.parent / "contestants"
+    told = ["env", f"BENCH_PORT={port}", f"PYTHONPATH={folder / 'shared'}"]
+    return [*told, sys.executable, str(folder / "floor" / "serve.py")]
 
 
 def fastserve_command(model: str, port: int, *flags: str) -> list[str]:

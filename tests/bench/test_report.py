@@ -1,0 +1,104 @@
+"""From made-up results to what a person reads: nothing is left out, and every place of the page has figures."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import workloads
+from bench.report import page, plots, results, table
+from bench.report.results import Run
+
+
+def rounds(*rates: float, **more: float) -> dict[str, Any]:
+    figures = {
+        "cpu_us": 20.0,
+        "p50_us": 1500.0,
+        "p99_us": 3000.0,
+        "p999_us": 4000.0,
+        "memory_kb": 2000.0,
+        "errors": 0.0,
+    }
+    return {"rounds": [{**figures, "rps": rate, **more} for rate in rates]}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    measured = {
+        "sync-c64": {
+            "floor": rounds(100, 200, 300),
+            "fastserve": rounds(50, 120, 120, cpu_us=40.0),
+            "fastapi": rounds(5, 6, 6, errors=3.0),
+            "protocol": rounds(80, 80, 80, cpu_us=24.0),
+            "ray": {"rounds": [], "error": "ended with 1:\n| a `bad` day"},
+        },
+        "sync-c1": {"floor": rounds(10), "fastserve": rounds(5)},
+        "paced": {"floor": {"rounds": [], "lacks": "parses no request"}},
+        "start": {"fastserve": {"rounds": [{"start_s": 0.2, "memory_kb": 1000.0, "errors": 0.0}]}},
+    }
+    versions = {"fastserve": {"fastserve": "1.0", "orjson": "3"}, "floor": {"uvloop": "0.2"}}
+    results.save(tmp_path, {"processor": "abacus"}, 3, 1, versions, measured)
+    return results.load(tmp_path)
+
+
+def test_ratios_are_of_the_same_round(run: Run) -> None:
+    assert run.ratio("sync-c64", "fastserve", "rps") == 0.5
+    assert run.ratio("sync-c64", "fastserve", "rps", base="fastapi") == 20
+    assert run.ratio("sync-c64", "ray", "rps") is None
+    cell = run.cell("sync-c64", "fastserve", "rps")
+    assert cell is not None
+    assert (cell.median, round(cell.spread, 3)) == (120, 0.292)
+
+
+def test_the_table_shows_figures_errors_and_those_that_failed(run: Run) -> None:
+    text = table.document(run)
+    assert "| abacus |" in text
+    assert "| fastserve | 120 ±29 % (x0.50) | 40.0 (x2.00) |" in text
+    assert "| 200 ±50 % |" in text
+    assert "| **9** |" in text
+    assert "| Ray Serve | **failed**: ended with 1: / a 'bad' day |" in text
+    assert "not offered: parses no request" in text
+    assert "| fastserve | 1.0 | orjson 3 |" in text
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_every_workload_has_columns() -> None:
+    for workload in workloads.WORKLOADS:
+        assert table.columns(workload)
+
+
+def test_plots_are_drawn_where_there_is_more_than_one_point(run: Run, tmp_path: Path) -> None:
+    (file,) = plots.draw_all(run, tmp_path)
+    first = file.read_text()
+    assert file.name == "sync.svg"
+    assert "<svg" in first
+    plots.draw_all(run, tmp_path)
+    assert file.read_text() == first  # the same results, the same file
+
+
+def test_the_places_of_the_page_are_filled_and_nothing_else_changes(run: Run) -> None:
+    text = "before\n<!-- connections -->\nold\n<!-- /connections -->\nafter <!-- a comment -->\n"
+    text += "<!-- slots -->\n<!-- /slots -->"
+    filled = page.filled(text, run)
+    assert filled.startswith("before\n<!-- connections -->\n| connections | requests/s |")
+    assert "| 64 | 120 | 40.0 | 2.00 | 1.50 | 3.00 |" in filled
+    assert "old" not in filled
+    assert filled.endswith(f"after <!-- a comment -->\n<!-- slots -->\n{page.NOTHING}\n<!-- /slots -->")
+    assert page.filled(filled, run) == filled
+
+
+def test_the_page_names_no_place_that_cannot_be_filled(run: Run) -> None:
+    page.filled(page.PAGE.read_text(), run)
+
+
+def test_peers_are_compared_with_fastserve(run: Run) -> None:
+    assert "| FastAPI on uvicorn | 20.0 times |" in page.against_peers(run)
+
+
+def test_the_distance_to_the_floor_is_told_layer_upon_layer(run: Run) -> None:
+    assert "| sync-c64 | 20.0 | 4.0 | 16.0 | 40.0 |" in page.distance(run)
+    assert "sync-c1 " not in page.distance(run)

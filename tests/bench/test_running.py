@@ -1,0 +1,170 @@
+"""Real processes under the bench: started, asked, frozen, measured, ended, and told of when they fail."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import environments, measure, questions, server
+from bench.__main__ import chosen_contestants, chosen_workloads, main
+from bench.contestants import field
+from bench.contestants.field import Contestant, Job
+from bench.load.one_by_one import OneByOne
+from bench.rounds import Results, Rounds
+from bench.server import ContestantError, Server, free_port
+from bench.workloads import QUICK, WORKLOADS, Start, Workload
+
+FASTSERVE = field.BY_NAME["fastserve"]
+ECHO = Workload("echo", "echo", "echo", questions.trivial(), OneByOne(1))
+
+
+def failing(name: str, program: str) -> Contestant:
+    """A contestant that runs `program` instead."""
+    return dataclasses.replace(
+        FASTSERVE, name=name, command=lambda job: [sys.executable, "-c", program], code="floor"
+    )
+
+
+@contextlib.contextmanager
+def started(contestant: Contestant, folder: Path, work: str = "echo") -> Iterator[Server]:
+    job = Job(Path(sys.executable), work, 1, free_port(), folder)
+    one = Server(contestant, job, questions.trivial(), {"PYTHONPATH": f"{field.HERE / 'shared'}:{field.ROOT}"})
+    try:
+        one.start()
+        yield one
+    finally:
+        one.end()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CACHE", tmp_path)
+    monkeypatch.setattr("bench.rounds.CACHE", tmp_path)
+
+
+def test_a_contestant_is_started_checked_frozen_and_ended(tmp_path: Path) -> None:
+    with started(FASTSERVE, tmp_path / "run") as one:
+        assert one.start_s > 0
+        assert one.cpu_s() > 0
+        assert one.memory_kb() > 1000
+        with pytest.raises(ContestantError, match="a wrong answer"):
+            one.check(questions.echo({"v": 13}).__class__(b'{"v":13}', lambda content: False))
+        one.freeze()
+        mark = one._mark
+        states = {
+            Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in measure.processes(mark)
+        }
+        assert states == {"T"}
+        one.thaw()
+        one.check(questions.trivial())
+        before_kb = one.watch_peak()
+        assert before_kb > 1000
+        assert one.peak_kb() >= before_kb * 0.9
+    assert not list(measure.processes(mark))
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_that_ends_is_told_of_with_its_last_line(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ContestantError, match="ended with 3: no model here"),
+        started(failing("ends", "print('no model here', flush=True); raise SystemExit(3)"), tmp_path / "run"),
+    ):
+        pytest.fail("it started")
+
+
+def test_one_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "READY_S", 0.3)
+    with (
+        pytest.raises(ContestantError, match=r"no right answer within 0 s: .*refused"),
+        started(failing("sleeps", "import time; time.sleep(60)"), tmp_path / "run"),
+    ):
+        pytest.fail("it started")
+
+
+def test_the_cost_of_children_counts_too() -> None:
+    mark = uuid.uuid4().hex
+    program = """if True:
+        import subprocess, sys
+        subprocess.run([sys.executable, "-c", "sum(range(5_000_000))"])
+        print("done", flush=True)
+        input()
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, measure.MARK: mark},
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        assert list(measure.processes(mark)) == [parent.pid]
+        assert measure.cpu_s(mark) >= 0.05  # the child, which has ended
+        assert measure.resident_kb(mark) >= measure.memory_kb(mark) > 0
+        parent.communicate(b"\n")
+    assert (measure.cpu_s(mark), measure.peak_kb(mark)) == (0, 0)
+
+
+def test_rounds_take_turns_and_nobody_is_dropped(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def ensure(contestant: Contestant) -> Path:
+        if contestant.name == "sink":
+            raise environments.InstallError("pip: no such wheel")
+        return Path(sys.executable)
+
+    monkeypatch.setattr(environments, "ensure", ensure)
+    ours = dataclasses.replace(FASTSERVE, environment={"PYTHONPATH": f"{field.HERE / 'shared'}:{field.ROOT}"})
+    sink = dataclasses.replace(field.BY_NAME["sink"], lacks={})
+    broken = failing("mosec", "raise SystemExit('broken')")
+    lacking = dataclasses.replace(FASTSERVE, name="cog", lacks={"echo": "does nothing"})
+    wrong = dataclasses.replace(ECHO, name="other", question=questions.echo({"v": 13}))
+    wrong = dataclasses.replace(wrong, question=dataclasses.replace(wrong.question, is_right=lambda content: False))
+    start = dataclasses.replace(ECHO, name="start", load=Start())
+    seen: list[list[str]] = []
+
+    def after_each(results: Results) -> None:
+        seen.append(list(results))
+
+    run = Rounds([ours, sink, broken, lacking, field.BY_NAME["floor"]], 2, 0, after_each)
+    results = run.run([ECHO, wrong, start])
+    assert seen == [["echo"], ["echo", "other"], ["echo", "other", "start"]]
+    assert [len(results["echo"][name]["rounds"]) for name in ("fastserve", "floor")] == [2, 2]
+    figures = results["echo"]["fastserve"]["rounds"][0]
+    assert figures["requests"] >= 1
+    assert figures["memory_kb"] > 0
+    assert results["echo"]["sink"]["error"] == "not installed: pip: no such wheel"
+    assert results["echo"]["mosec"]["error"] == "ended with 1: broken"
+    assert results["echo"]["cog"]["lacks"] == "does nothing"
+    assert "a wrong answer" in results["other"]["fastserve"]["error"]
+    assert results["start"]["fastserve"]["rounds"][1]["start_s"] > 0  # it was started anew after the wrong one
+    turns = [
+        line.split()[0] for line in capfd.readouterr().err.splitlines() if " echo 1/2" in line or " echo 2/2" in line
+    ]
+    assert turns == ["fastserve", "floor"] * 2
+
+
+def test_the_command_line_chooses() -> None:
+    assert [workload.name for workload in chosen_workloads(None, full=False)] == [
+        workload.name for workload in WORKLOADS if workload.name in QUICK
+    ]
+    assert chosen_workloads(None, full=True) == list(WORKLOADS)
+    assert [workload.name for workload in chosen_workloads("idle", full=True)] == ["idle"]
+    assert [contestant.name for contestant in chosen_contestants("ray,floor", full=False)] == ["floor", "ray"]
+    assert chosen_contestants(None, full=True) == list(field.CONTESTANTS)
+
+
+def test_a_name_that_there_is_not_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--contestants", "flask"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "no contestant 'flask'; there are floor, sink" in capsys.readouterr().err
