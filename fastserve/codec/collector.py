@@ -1,7 +1,7 @@
 """Keeps Python's garbage collector from walking through a great many fresh values again and again.
 
 What a parser makes holds no cycle, so there is nothing to collect; what validators of the user's make is collected
-later. Entered by `msgpack_decode.py`, and by `endpoints/predict.py` for large JSON.
+later. Entered by `endpoints/predict.py` for large content.
 """
 
 from __future__ import annotations

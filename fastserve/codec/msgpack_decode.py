@@ -15,7 +15,6 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
-from fastserve.codec.collector import MIN_BYTES, resting_collector
 from fastserve.errors import RequestError
 
 
@@ -57,10 +56,7 @@ def decode_msgpack(content: bytes) -> Any:
             walker.feed(content)
             walker.skip()
         decode = _decode_map if _DATA_KEY in content else None
-        if len(content) <= MIN_BYTES:
-            return msgpack.unpackb(content, object_hook=decode)
-        with resting_collector():
-            return msgpack.unpackb(content, object_hook=decode)
+        return msgpack.unpackb(content, object_hook=decode)
     except msgpack.ExtraData as error:
         looks = "; it looks like JSON, whose Content-Type is application/json" if content[:1] in (b"{", b"[") else ""
         raise _bad(f"{len(error.extra)} bytes follow its end{looks}") from None

@@ -66,21 +66,22 @@ class MethodEndpoint:
         self._entry = entry
         self._submit = entry.submit
         self._route = Route(self.answer)
-        self._large_route = Route(self.answer_large)
+        self._large_route = Route(self._answer_large)
         self._early_route = Route(self._answer_early)
         self._missing = truss_error(404, FROM_CLIENT, f"`{name}` must only be called if model has it.")
         self._decode = decode_json if is_fast else decode_as_python
         self._binary_route = Route(self.answer_binary)
+        self._large_binary_route = Route(self._answer_large_binary)
 
     def route(self, head: Head) -> Route:
         """The route of requests with this head; its Content-Type is looked at here, once."""
         if not self._lifecycle.is_loaded:
             return self._early_route
         is_binary, refused = read_content_type(head.fields.get(b"content-type", JSON))
+        is_large = head.content_length > MIN_BYTES or head.content_length == CHUNKED
         if is_binary:
-            return self._binary_route
+            return self._large_binary_route if is_large else self._binary_route
         if refused is None or isinstance(self._entry.input_type, Unread):
-            is_large = head.content_length > MIN_BYTES or head.content_length == CHUNKED
             return self._large_route if is_large else self._route
         response = refusal(refused)
         return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
@@ -111,21 +112,6 @@ class MethodEndpoint:
         request.content = b""
         self._submit(prediction)
 
-    def answer_large(self, request: Request) -> None:
-        """The same for JSON that may hold a great many values."""
-        entry = self._entry
-        if not entry.exists:
-            request.connection.send_response(request, self._missing)
-            return
-        checked = entry.input_type
-        try:
-            with resting_collector():
-                payload = self._decode(request.content) if checked is None else checked.parse_json(request.content)
-        except BaseException as error:  # noqa: BLE001 - as above
-            self._refuse(request, error)
-            return
-        self._run(request, Prediction(self, request, payload))
-
     def answer_binary(self, request: Request) -> None:
         """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is."""
         entry = self._entry
@@ -147,6 +133,15 @@ class MethodEndpoint:
             self._refuse(request, error)
             return
         self._run(request, BinaryPrediction(self, request, payload))
+
+    def _answer_large(self, request: Request) -> None:
+        """As `answer`, for what may hold a great many values."""
+        with resting_collector():
+            self.answer(request)
+
+    def _answer_large_binary(self, request: Request) -> None:
+        with resting_collector():
+            self.answer_binary(request)
 
     def _run(self, request: Request, prediction: Prediction) -> None:
         request.work = prediction

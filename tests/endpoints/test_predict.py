@@ -7,6 +7,7 @@ import functools
 import gc
 from typing import Any, cast
 
+import msgpack
 import orjson
 import pytest
 
@@ -163,10 +164,13 @@ def test_a_typed_payload_is_checked_before_the_model_sees_it(
     assert [job.value for job in scene.jobs] == ["checked"]
 
 
+@pytest.mark.parametrize("content_type", [b"application/json", b"application/octet-stream"])
 @pytest.mark.parametrize(
     ("content_length", "rests"), [(0, False), (MIN_BYTES, False), (MIN_BYTES + 1, True), (CHUNKED, True)]
 )
-def test_the_collector_rests_while_large_json_is_decoded_and_no_longer(content_length: int, rests: bool) -> None:
+def test_the_collector_rests_while_large_content_is_decoded_and_no_longer(
+    content_length: int, rests: bool, content_type: bytes
+) -> None:
     seen: list[bool] = []
 
     def validate(value: Any) -> Any:
@@ -174,7 +178,8 @@ def test_the_collector_rests_while_large_json_is_decoded_and_no_longer(content_l
         return value
 
     scene = Scene(input_type=InputType(None, orjson.loads, validate, WrongError))
-    scene.post(b'{"a": 1}', content_length=content_length)
+    content = b'{"a": 1}' if content_type == b"application/json" else msgpack.packb({"a": 1})
+    scene.post(content, {b"content-type": content_type}, content_length=content_length)
     assert [job.value for job in scene.jobs] == [{"a": 1}]
     assert seen == [rests]
     assert gc.isenabled()
