@@ -60,6 +60,8 @@ ROWS: Final = {
     "4.10": "unread answers stop the parsing",
     "4.11": "WebSocket message: 100 MiB",
     "4.12": "memory follows the content that has arrived",
+    "4.13": "connections: 10,000; further ones wait",
+    "4.14": "without file descriptors accepting pauses, and is told once",
     # 5. Independence.
     "5.01": "one connection's error never changes another's bytes",
     "5.02": "nothing of one exchange is left for the next on the same connection",
@@ -78,5 +80,7 @@ ELSEWHERE: Final = {
     ),
     "4.11": ("websocket/test_rfc6455.py", "test_the_limit_is_100_mib"),
     "4.12": ("http11/test_connection.py", "test_memory_follows_what_has_arrived_not_what_was_promised"),
+    "4.13": ("server/test_accepting.py", "test_connections_over_the_limit_wait_until_one_closes"),
+    "4.14": ("server/test_accepting.py", "test_when_descriptors_run_short_connections_wait_until_there_are_some"),
     "5.01": ("cases/test_sockets.py", "test_a_connection_beside_them_gets_its_own_answers"),
 }
