@@ -235,6 +235,8 @@ def _parse_connection(fields: dict[bytes, bytes], is_http10: bool) -> bool:
     value = fields.get(b"connection")
     if value is None:
         return not is_http10
+    if value == b"keep-alive":  # of every SDK and browser
+        return True
     options = [option.strip() for option in value.lower().split(b",")]
     return b"close" not in options and (not is_http10 or b"keep-alive" in options)
 
