@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
@@ -36,7 +37,7 @@ class Closed:
             arguments = [content.name, question.content_type, *self.heads]
             if question.says_predict_us:
                 arguments.append("predict_us")
-            measured = self._wrk(server, seconds, arguments)
+            measured = wrk(server.port, server.path, self.connections, seconds, arguments)
         return self.figures(measured)
 
     def figures(self, measured: dict[str, float]) -> Figures:
@@ -54,11 +55,13 @@ class Closed:
             figures["overhead_us"] = 1e6 / figures["rps"] - measured["predict_us"]
         return figures
 
-    def _wrk(self, server: Server, seconds: int, arguments: list[str]) -> dict[str, float]:
-        pinned = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s"]
-        where = ["--timeout", f"{PATIENCE_S}s", "-s", str(SCRIPT), f"http://127.0.0.1:{server.port}{server.path}"]
-        done = subprocess.run([*pinned, *where, "--", *arguments], capture_output=True, text=True)
-        if done.returncode:
-            raise ContestantError(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
-        figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-        return figures
+
+def wrk(port: int, path: str, connections: int, seconds: int, arguments: Sequence[str]) -> dict[str, float]:
+    """What closed.lua, given `arguments`, prints after so many seconds. Raises ContestantError if wrk fails."""
+    pinned = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+    where = ["--timeout", f"{PATIENCE_S}s", "-s", str(SCRIPT), f"http://127.0.0.1:{port}{path}"]
+    done = subprocess.run([*pinned, *where, "--", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise ContestantError(f"wrk: {done.stderr.strip() or done.stdout.strip()}")
+    figures: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures

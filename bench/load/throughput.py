@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import platform
 import statistics
-import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from bench.load.contestant import LOAD_CORE, Contestant, fastserve_command, floor_command, free_port, running
+from bench.load.closed import wrk
+from bench.load.contestant import Contestant, fastserve_command, floor_command, free_port, running
 
 PREDICT = "/v1/models/model:predict"
-SCRIPT = Path(__file__).with_name("wrk.lua")
+CONTENT = b'{"v": 12}'
 
 
 @dataclass(frozen=True)
@@ -35,29 +34,19 @@ class Round:
 
 
 def load(contestant: Contestant, connections: int, duration_s: int, heads: Sequence[str]) -> Round:
-    """Drive `contestant` for `duration_s`. heads: what wrk.lua is to make of the header sections."""
+    """Drive `contestant` for `duration_s`. heads: what closed.lua is to make of the header sections."""
     before = contestant.cpu_s()
-    command = [
-        "taskset",
-        "-c",
-        str(LOAD_CORE),
-        "wrk",
-        "-t1",
-        f"-c{connections}",
-        f"-d{duration_s}s",
-        "-s",
-        str(SCRIPT),
-    ]
-    command += [f"http://127.0.0.1:{contestant.port}{PREDICT}", "--", *heads]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    measured = json.loads(printed.strip().splitlines()[-1])
+    with tempfile.NamedTemporaryFile() as content:
+        content.write(CONTENT)
+        content.flush()
+        measured = wrk(contestant.port, PREDICT, connections, duration_s, [content.name, "application/json", *heads])
     requests = measured["requests"]
     return Round(
-        rps=requests / measured["duration_s"],
+        rps=requests / measured["seconds"],
         cpu_us=(contestant.cpu_s() - before) / requests * 1e6,
         p50_us=measured["p50_us"],
         p99_us=measured["p99_us"],
-        errors=measured["errors"],
+        errors=int(measured["lost"] + measured["refused"] + measured["timeouts"]),
     )
 
 
