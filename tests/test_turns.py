@@ -5,23 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
-
-import uvloop
 
 from fastserve.turns import LONG_S, MOST_IN_TURN, TURN_S, Turns
-
-T = TypeVar("T")
-PATIENCE_S = 20.0
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    loop = uvloop.new_event_loop()
-    try:
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE_S))
-    finally:
-        loop.close()
+from tests.support.loops import run
 
 
 def work(seconds: float) -> None:

@@ -6,11 +6,10 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
+from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,19 +27,10 @@ from fastserve.model.streams import (
     produce_on_loop,
 )
 from fastserve.turns import Turns
+from tests.support.loops import PATIENCE_S, run
 
-T = TypeVar("T")
-PATIENCE_S = 20.0
 ROOMY = 1 << 30
 BLOCK = b"x" * FREE_BYTES  # as much as a stream may always hold
-
-
-def run(main: Coroutine[Any, Any, T]) -> T:
-    loop = uvloop.new_event_loop()
-    try:
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE_S))
-    finally:
-        loop.close()
 
 
 def own_turns() -> Turns:

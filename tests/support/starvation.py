@@ -32,11 +32,6 @@ HEAD: Final = b"POST /v1/models/model:predict HTTP/1.1\r\nHost: x\r\n"
 Attack = Callable[[Crowd], None]
 
 
-def post(content: bytes) -> bytes:
-    """A whole request."""
-    return HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(content), content)
-
-
 def chunked(*chunks: bytes) -> bytes:
     """A request in the chunked transfer coding, as far as `chunks` go."""
     return HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(chunks)
@@ -45,6 +40,11 @@ def chunked(*chunks: bytes) -> bytes:
 def sized(length: int, content: bytes = b"") -> bytes:
     """A request that promises `length` bytes of content and sends `content`."""
     return HEAD + b"Content-Length: %d\r\n\r\n%b" % (length, content)
+
+
+def post(content: bytes) -> bytes:
+    """A whole request."""
+    return sized(len(content), content)
 
 
 def slow_request_lines(crowd: Crowd) -> None:
