@@ -1,6 +1,6 @@
 """The loop's time, shared out among those who would hold it: pipelines, floods of chunks, endless output.
 
-However many there are, all of them together get TURN_S of each round of the loop, and all others are looked after in
+However many are in one queue, together they get TURN_S of each round of the loop, and all others are looked after in
 between. Used by `http11/connection.py` for callbacks, by `model/streams.py` and `websocket/session.py` for
 coroutines.
 """

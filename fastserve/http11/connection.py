@@ -245,9 +245,7 @@ class Connection(asyncio.Protocol):
         protocol = make_protocol(self._listener)
         self._move_to(Phase.CLOSED)
         self._set_protocol(protocol)
-        self._listener.connections.discard(
-            self
-        )  # the protocol enters instead: one connection still, and none is lost
+        self._listener.connections.discard(self)  # the protocol enters instead: it is one connection still
         protocol.connection_made(self._transport)
         if not self._flow.is_writable:
             protocol.pause_writing()
