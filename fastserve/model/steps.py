@@ -17,6 +17,7 @@ from typing import Any, Final
 from fastserve.errors import ModelDefinitionError
 from fastserve.interface.responses import is_response
 from fastserve.model.contract import Kind, Method
+from fastserve.model.first_step import way_to_begin
 from fastserve.model.slots import Slots
 from fastserve.model.streams import Stream, StreamBudget, gather, gather_on_loop, produce, produce_on_loop
 from fastserve.model.threads import Completions, Workers
@@ -98,7 +99,7 @@ class Job:
 
 def _has_begun(task: asyncio.Task[None]) -> bool:
     coroutine: Any = task.get_coro()
-    return inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
+    return not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
 
 
 class Hall:
@@ -262,7 +263,7 @@ class ThreadStep(Step):
 class LoopStep(Step):
     """A coroutine or async generator function: a task on the loop, in one of `slots` if it is the predict."""
 
-    __slots__ = ("_is_awaited", "_slots")
+    __slots__ = ("_begin", "_is_awaited", "_slots")
 
     def __init__(
         self, hall: Hall, method: Method, workers: Workers, following: Step | None, slots: Slots | None
@@ -270,15 +271,14 @@ class LoopStep(Step):
         super().__init__(hall, method, workers, following)
         self._is_awaited = method.kind is Kind.COROUTINE
         self._slots = slots
+        self._begin = way_to_begin(hall.loop)
         self.start = self._start
         self.forward = functools.partial(hall.completions.put, self._start)
 
     def _start(self, job: Job) -> None:
-        create_task = self._hall.loop.create_task
-        coroutine = self._run(job)
         # The job holds its task, which the loop itself holds only weakly.
-        task = create_task(coroutine) if job.context is None else job.context.run(create_task, coroutine)
-        job.task = task
+        context = copy_context() if job.context is None else job.context.copy()
+        job.task = self._begin(self._hall.loop, self._run(job), context)
 
     async def _run(self, job: Job) -> None:
         hall, slots, following = self._hall, self._slots, self._following

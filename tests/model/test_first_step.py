@@ -1,0 +1,327 @@
+"""A coroutine whose first step is taken at once cannot be told from one that a Task runs from the start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastserve.model.first_step import way_to_begin
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="before it every coroutine is a Task")
+
+Body = Callable[[], Awaitable[object]]
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="nobody's")
+
+
+def play(body: Body, *, beside: Callable[[asyncio.Task[None]], None] | None = None) -> tuple[Any, bool]:
+    """Begin `body` on a loop. Returns (what came of it, whether it was over after its first step).
+
+    beside: called with its task right after the first step, if that was not the last.
+    """
+    outcome: list[object] = []
+
+    async def run() -> None:
+        try:
+            outcome.append(await body())
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            outcome.append(error)
+
+    loop = asyncio.new_event_loop()
+    loop.call_later(10, loop.stop)
+    begun: list[asyncio.Task[None] | None] = []
+
+    def begin() -> None:
+        task = way_to_begin(loop)(loop, run(), contextvars.copy_context())
+        begun.append(task)
+        if task is None:
+            loop.call_soon(loop.call_soon, loop.stop)  # what was touched has its own last step first
+        else:
+            task.add_done_callback(lambda _: loop.stop())
+            if beside is not None:
+                beside(task)
+
+    loop.call_soon(begin)
+    try:
+        loop.run_forever()
+        assert not asyncio.all_tasks(loop)
+    finally:
+        loop.close()
+    (result,) = outcome
+    return result, begun[0] is None
+
+
+def cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+
+
+def cancel_when_it_waits_again(task: asyncio.Task[None]) -> None:
+    task.get_loop().call_later(0.001, task.cancel)
+
+
+def test_what_waits_for_nothing_is_over_at_once_and_was_in_a_task() -> None:
+    async def body() -> object:
+        return asyncio.current_task()
+
+    task, is_over = play(body)
+    assert is_over
+    assert isinstance(task, asyncio.Task)
+
+
+def test_who_looks_at_the_task_in_the_first_step_finds_it_whole() -> None:
+    seen: list[Any] = []
+
+    async def body() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        seen.append((task.get_name(), task.done(), task in asyncio.all_tasks(), task.get_loop()))
+        task.add_done_callback(seen.append)
+
+    assert play(body) == (None, True)
+    (name, is_done, is_listed, loop), task = seen
+    assert name.startswith("Task-")
+    assert not is_done
+    assert is_listed == (sys.version_info < (3, 12))  # an eager task is listed once it waits
+    assert loop is task.get_loop()
+    assert task.done() and task.result() is None
+
+
+def test_the_task_is_the_same_before_and_after_a_wait() -> None:
+    async def body() -> bool:
+        before = asyncio.current_task()
+        await asyncio.sleep(0)
+        return before is asyncio.current_task() and before in asyncio.all_tasks()
+
+    assert play(body) == (True, False)
+
+
+def test_variables_are_set_for_all_its_steps_and_for_nobody_else() -> None:
+    async def body() -> list[str]:
+        token = VARIABLE.set("mine")
+        seen = [VARIABLE.get()]
+        await asyncio.sleep(0)
+        seen.append(VARIABLE.get())
+        VARIABLE.reset(token)
+        return [*seen, VARIABLE.get()]
+
+    assert play(body) == (["mine", "mine", "nobody's"], False)
+    assert VARIABLE.get() == "nobody's"
+
+
+def test_a_timeout_that_is_over_before_the_second_step_is_told() -> None:
+    error, _ = play(_time_out)
+    assert isinstance(error, TimeoutError)
+
+
+def test_a_cancellation_right_after_the_first_step_reaches_what_it_waits_for() -> None:
+    told: list[str] = []
+
+    async def child() -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            told.append("child")
+            raise
+
+    async def body() -> object:
+        waiting = asyncio.gather(child())
+        await asyncio.sleep(0)  # the child has begun
+        return await waiting
+
+    async def body_of_one_step() -> object:
+        return await asyncio.gather(child())
+
+    error, _ = play(body, beside=cancel_when_it_waits_again)
+    assert isinstance(error, asyncio.CancelledError)
+    assert told == ["child"]
+    error, _ = play(body_of_one_step, beside=cancel)
+    assert isinstance(error, asyncio.CancelledError)
+
+
+def test_a_cancellation_that_is_caught_lets_it_go_on() -> None:
+    async def body() -> str:
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+        return "went on"
+
+    assert play(body, beside=cancel) == ("went on", False)
+
+
+def test_one_that_cancels_itself_is_told_where_it_waits_next() -> None:
+    async def body() -> object:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        return "was not told"
+
+    error, _ = play(body)
+    assert isinstance(error, asyncio.CancelledError)
+
+
+def test_what_it_waits_for_may_fail() -> None:
+    async def fail() -> None:
+        raise LookupError("missing")
+
+    async def body() -> object:
+        return await asyncio.gather(fail())
+
+    error, _ = play(body)
+    assert isinstance(error, LookupError)
+
+
+def test_one_that_is_begun_in_a_task_runs_after_it() -> None:
+    order: list[str] = []
+
+    async def inner() -> None:
+        order.append("inner")
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        begun = way_to_begin(loop)(loop, inner(), contextvars.copy_context())
+        order.append("outer")
+        if begun is not None:
+            await begun
+
+    play(body)
+    assert sorted(order) == ["inner", "outer"]
+
+
+def test_a_task_factory_of_the_model_makes_the_task() -> None:
+    made: list[str] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **more: Any) -> asyncio.Task[Any]:
+        made.append("task")
+        return asyncio.Task(coroutine, loop=loop, **more)
+
+    async def run() -> None: ...
+
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(factory)  # type: ignore[arg-type,unused-ignore]  # its arguments differ between versions
+    task = way_to_begin(loop)(loop, run(), contextvars.copy_context())
+    assert task is not None
+    loop.run_until_complete(task)
+    loop.close()
+    assert made == ["task"]
+
+
+# --- what a coroutine may do, one after the other, and how its task is told about it ---
+
+
+async def _sleep() -> None:
+    await asyncio.sleep(0)
+
+
+async def _wait_for_a_result() -> object:
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.set_result, "result")
+    return await future
+
+
+async def _wait_for_what_is_there() -> object:
+    future = asyncio.get_running_loop().create_future()
+    future.set_result("there")
+    return await future
+
+
+async def _wait_for_an_error() -> None:
+    future = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(future.set_exception, LookupError("missing"))
+    await future
+
+
+async def _wait_for_a_task() -> object:
+    return await asyncio.ensure_future(_wait_for_a_result())
+
+
+async def _time_out() -> None:
+    async with asyncio.timeout(0):  # type: ignore[attr-defined,unused-ignore]  # from 3.11 on
+        await asyncio.get_running_loop().create_future()
+
+
+async def _cancel_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel("by itself")
+
+
+async def _be_cancelled_soon() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+
+
+async def _count_cancellations() -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancelling()  # type: ignore[attr-defined,no-any-return,unused-ignore]  # from 3.11 on
+
+
+async def _shield() -> object:
+    return await asyncio.shield(_wait_for_a_result())
+
+
+async def _gather() -> object:
+    return await asyncio.gather(_sleep(), _wait_for_an_error(), _wait_for_a_result(), return_exceptions=True)
+
+
+ACTS = (
+    _sleep,
+    _wait_for_a_result,
+    _wait_for_what_is_there,
+    _wait_for_an_error,
+    _wait_for_a_task,
+    _time_out,
+    _cancel_itself,
+    _be_cancelled_soon,
+    _count_cancellations,
+    _shield,
+    _gather,
+)
+
+
+def log_of(acts: list[Callable[[], Awaitable[object]]], *, as_task: bool) -> list[str]:
+    """What a coroutine that does `acts` saw."""
+    log: list[str] = []
+
+    async def body() -> None:
+        for act in acts:
+            try:
+                log.append(f"{act.__name__}: {await act()!r}")
+            except BaseException as error:  # noqa: BLE001 - logged
+                log.append(f"{act.__name__}: {error!r}")
+
+    loop = asyncio.new_event_loop()
+
+    def begin() -> None:
+        if as_task:
+            task: asyncio.Task[None] | None = loop.create_task(body())
+        else:
+            task = way_to_begin(loop)(loop, body(), contextvars.copy_context())
+        if task is None:
+            loop.stop()
+        else:
+            task.add_done_callback(lambda _: loop.stop())
+
+    loop.call_soon(begin)
+    try:
+        loop.run_forever()
+        for _ in range(5):  # whatever it left behind
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+    finally:
+        loop.close()
+    return log
+
+
+@given(st.lists(st.sampled_from(ACTS), min_size=1, max_size=6))
+def test_it_sees_what_a_task_sees(acts: list[Callable[[], Awaitable[object]]]) -> None:
+    assert log_of(acts, as_task=False) == log_of(acts, as_task=True)
