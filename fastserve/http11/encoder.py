@@ -25,17 +25,38 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 JOIN_BYTES: Final = 64 * 1024
 
 
+# Answers of one model have few lengths, or so many that looking them up in vain would be no gain.
+KEPT_LENGTHS: Final = 1024
+
+
+class JsonHeads(dict[int, bytes]):
+    """The heads of a 200 with JSON content, by its length; made when they are first asked for."""
+
+    __slots__ = ("_beginning",)
+
+    def begin_with(self, beginning: bytes) -> None:
+        """From now on. beginning: up to the value of Content-Length, the last field."""
+        self._beginning = beginning
+        self.clear()
+
+    def __missing__(self, length: int) -> bytes:
+        head = b"%b%d\r\n\r\n" % (self._beginning, length)
+        if len(self) < KEPT_LENGTHS:
+            self[length] = head
+        return head
+
+
 class Encoder:
     """Encodes responses; one for all connections, since only the second of the day varies.
 
-    ok_json: the head of a 200 with JSON content up to the value of Content-Length, its last field.
+    json_heads: what every 200 with JSON begins with.
     """
 
-    __slots__ = ("_date", "_heads", "_second", "ok_json")
+    __slots__ = ("_date", "_heads", "_second", "json_heads")
 
     def __init__(self) -> None:
         self._second = -1
-        self.ok_json = b""
+        self.json_heads = JsonHeads()
         self._date = b""
         self._heads: dict[tuple[int, bytes], bytes] = {}
         self.refresh(time.time())
@@ -46,7 +67,7 @@ class Encoder:
             self._second = int(now)
             self._date = b"Date: %b\r\n" % format_date(now)
             self._heads.clear()
-            self.ok_json = self._encode_head((200, JSON)) + b"Content-Length: "
+            self.json_heads.begin_with(self._encode_head((200, JSON)) + b"Content-Length: ")
 
     def encode_response(self, response: Response, connection: bytes, *, is_head: bool) -> list[bytes | memoryview]:
         """The whole of `response` as one or two pieces, and those it came with.

@@ -1,6 +1,6 @@
 """The phases of one exchange on a connection, and the legal moves between them.
 
-A table and nothing else. `connection.py` is the only file that moves, through its `_move_to`.
+A table and nothing else. `connection.py` is the only file that moves.
 """
 
 from __future__ import annotations

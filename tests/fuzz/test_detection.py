@@ -70,8 +70,11 @@ class StaysKnown(WatchedConnection):
 
 
 class Jumps(WatchedConnection):
-    def _move_to(self, phase: Phase) -> None:
-        super()._move_to(Phase.SENDING if phase is Phase.IDLE and self._reader.unread else phase)
+    def send_json(self, request: Request, content: bytes) -> None:
+        if self._reader.unread:
+            self._phase = Phase.SENDING
+            self._phase = Phase.RUNNING
+        super().send_json(request, content)
 
 
 class TakesABareLineFeed(WatchedConnection):

@@ -48,16 +48,24 @@ class Outcome(NamedTuple):
 class WatchedConnection(Connection):
     """Tells of moves that are not in the table, by itself: `assert` may be off, or change."""
 
-    __slots__ = ("complaints",)
+    __slots__ = ("_watched_phase", "complaints")
+
+    _watched_phase: Phase
 
     def __init__(self, listener: Listener, complaints: list[str]) -> None:
-        super().__init__(listener)
         self.complaints = complaints
+        super().__init__(listener)
 
-    def _move_to(self, phase: Phase) -> None:
-        if phase not in MOVES[self._phase]:
-            self.complaints.append(f"{self._phase.name} -> {phase.name}")
-        super()._move_to(phase)
+    @property
+    def _phase(self) -> Phase:
+        return self._watched_phase
+
+    @_phase.setter
+    def _phase(self, phase: Phase) -> None:
+        before = getattr(self, "_watched_phase", None)
+        if before is not None and phase not in MOVES[before]:
+            self.complaints.append(f"{before.name} -> {phase.name}")
+        self._watched_phase = phase
 
 
 class Wire(FakeTransport):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.http11.encoder import JOIN_BYTES, Encoder, encode_chunks, encode_framing
+from fastserve.http11.encoder import JOIN_BYTES, KEPT_LENGTHS, Encoder, encode_chunks, encode_framing
 from fastserve.messages import Response
 from tests.support.answers import read_answers
 
@@ -84,10 +84,22 @@ def test_the_date_is_of_the_second() -> None:
         for piece in (
             b"".join(encoder.encode_response(Response((200, b""), b""), b"", is_head=False)),
             encoder.encode_stream_head(Response((200, b""), b""), encode_framing(None, is_chunked=False)),
-            encoder.ok_json + b"0\r\n\r\n",
+            encoder.json_heads[0],
         ):
             (answer,) = read_answers(piece, [b"GET"], is_closed=True)
             assert answer.fields["date"] == formatdate(int(now), usegmt=True)
+
+
+def test_heads_of_json_tell_every_length_and_only_so_many_are_remembered() -> None:
+    encoder = Encoder()
+    for length in range(2 * KEPT_LENGTHS):
+        (answer,) = read_answers(encoder.json_heads[length] + b"x" * length, [b"GET"])
+        assert (answer.status, answer.fields["content-type"], answer.content) == (
+            200,
+            "application/json",
+            b"x" * length,
+        )
+    assert len(encoder.json_heads) == KEPT_LENGTHS
 
 
 def test_heads_are_remembered_without_end_to_their_memory() -> None:
