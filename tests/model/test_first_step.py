@@ -87,7 +87,7 @@ def test_who_looks_at_the_task_in_the_first_step_finds_it_whole() -> None:
     (name, is_done, is_listed, loop), task = seen
     assert name.startswith("Task-")
     assert not is_done
-    assert is_listed == (sys.version_info < (3, 12))  # an eager task is listed once it waits
+    assert is_listed
     assert loop is task.get_loop()
     assert task.done() and task.result() is None
 

@@ -918,7 +918,7 @@ def test_a_coroutine_cancelled_before_its_first_step_is_over_all_the_same(serve:
         assert runtime.in_flight == 0
 
     serve(methods(predict=predict), scenario)
-    assert ran == []
+    assert ran in ([], ["cancelled"])  # begun at once where one task may begin in another: from 3.12 on
 
 
 def test_a_task_cancelled_while_it_waits_for_its_slot_leaves_the_queue(serve: Callable[..., Any]) -> None:

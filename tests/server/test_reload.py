@@ -136,7 +136,7 @@ def test_the_error_shows_the_user_s_frames_alone(model: Path) -> None:
         write(model / "model" / "helper.py", "def help():\n    raise ValueError('unhelpful')\n")
         write(model / "model" / "model.py", "from model.helper import help\nhelp()\n")
         wait_for(server, "goes on; waiting")
-    assert re.search(r'"[^"]*/model/model.py", line 2.*\n.*\n.*/model/helper.py", line 2', server.log)
+    assert re.search(r'"[^"]*/model/model.py", line 2.*\n(?:    .*\n)+.*/model/helper.py", line 2', server.log)
     assert "importlib" not in server.log
     assert "fastserve/model" not in server.log
 
