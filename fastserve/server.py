@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import uvloop
 
+from fastserve.allocator import keep_freed_memory
 from fastserve.config import Config
 from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import MethodEndpoint
@@ -64,6 +65,7 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
     """
     sys.setswitchinterval(config.switch_interval_s)
     part_signals_at_fork()
+    keep_freed_memory()
     environ = dict(os.environ)
     prepare_process(directory)
     loop = uvloop.new_event_loop()

@@ -30,6 +30,7 @@ ORDER: Final = (
     ("lifecycle",),
     ("turns",),
     ("forks",),
+    ("allocator",),
     ("config",),
     ("options",),
     ("metrics",),

@@ -26,6 +26,9 @@ LARGE_BYTES: Final = 256 * KIB
 # thousand clients that promise 100 MiB and send one byte took 350 MiB when the buffer began with one.
 LEAST_GROWTH_BYTES: Final = 16 * KIB
 GROWTH_BYTES: Final = MIB
+# From here on glibc maps a block of its own, whose pages are there once they are written to: then all of it is asked
+# for at once, and nothing is zero-filled here. A buffer that grows beyond it is moved, and was there twice meanwhile.
+MAPPED_BYTES: Final = 32 * MIB
 # Reads of a sender's tiny segments that are kept apart: an object takes 33 bytes besides its own.
 MAX_PIECES: Final = 64
 
@@ -241,9 +244,14 @@ class LargeReceiver(asyncio.BufferedProtocol):
         self._on_complete = on_complete
         self._length = content.received + content.missing
         self.received = content.received
-        self._file = io.BytesIO()
-        self._file.write(content.take())
-        self._capacity = self.received
+        begun = content.take()
+        if self._length < MAPPED_BYTES:
+            self._file = io.BytesIO()
+            self._capacity = self.received
+        else:
+            self._file = io.BytesIO(bytes(self._length))
+            self._capacity = self._length
+        self._file.write(begun)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._capacity == self.received:

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from fastserve.errors import ResultError
@@ -110,7 +111,8 @@ class Stream:
     def put(self, chunk: Any) -> bool:
         """Add one chunk: text (sent as UTF-8) or bytes; an empty one is dropped.
 
-        Returns whether there is room for more. Raises ResultError for anything else.
+        Returns whether there is room for more; False, too, if the producer must stop.
+        Raises ResultError for anything else.
         """
         if type(chunk) is not bytes:
             chunk = _as_bytes(chunk)
@@ -119,7 +121,9 @@ class Stream:
             self._produced += len(chunk)
             if not self._is_announced:
                 self.announce()
-        return self.has_room()
+            if self._produced - self._taken < FREE_BYTES:  # as `has_room`: a frame less for nearly each chunk
+                return True
+        return self.has_room() and not self.must_stop
 
     def has_room(self) -> bool:
         unread = self._produced - self._taken
@@ -195,12 +199,16 @@ class Stream:
     def take(self) -> list[bytes]:
         """The chunks that are there, up to about TAKE_BYTES or TAKE_CHUNKS; they are the reader's now."""
         chunks = self._chunks
-        taken: list[bytes] = []
-        size = 0
-        while chunks and size < TAKE_BYTES and len(taken) < TAKE_CHUNKS:
-            chunk = chunks.popleft()
-            size += len(chunk)
-            taken.append(chunk)
+        if self._produced - self._taken <= TAKE_BYTES:
+            popleft = chunks.popleft
+            taken = [popleft() for _ in range(min(len(chunks), TAKE_CHUNKS))]
+            size = sum(map(len, taken))
+        else:
+            taken, size = [], 0
+            while chunks and size < TAKE_BYTES and len(taken) < TAKE_CHUNKS:
+                chunk = chunks.popleft()
+                size += len(chunk)
+                taken.append(chunk)
         self._taken += size
         self._account()
         self.wake_producer()
@@ -252,8 +260,6 @@ def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
     try:
         try:
             for chunk in generator:
-                if stream.must_stop:
-                    break
                 if not stream.put(chunk):
                     stream.wait_for_room()
                     if stream.must_stop:
@@ -277,13 +283,12 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
     try:
         try:
             async for chunk in generator:
-                if stream.must_stop:
-                    break
                 if not stream.put(chunk):
                     await stream.wait_for_room_on_loop()
                     if stream.must_stop:
                         break
-                await turns.give()
+                if monotonic() >= turns.ends:
+                    await turns.give()
         finally:
             await generator.aclose()
     except asyncio.CancelledError as raised:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import random
+import resource
 import tracemalloc
+from pathlib import Path
 
 import h11
 import pytest
@@ -15,6 +18,7 @@ from fastserve.errors import RequestError
 from fastserve.http11.connection import PROMPT_BURST
 from fastserve.http11.content import (
     CHUNK_BURST,
+    MAPPED_BYTES,
     MAX_EXTENSION_BYTES,
     ChunkedContent,
     LargeReceiver,
@@ -22,6 +26,10 @@ from fastserve.http11.content import (
 )
 from fastserve.options import KIB, MIB
 from tests.support.fakes import Peer
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def feed(raw: bytes, cuts: list[int], config: Config | None = None) -> tuple[bytes, bytes] | None:
@@ -135,8 +143,31 @@ def test_tiny_reads_take_no_more_memory_than_their_content() -> None:
 
 @pytest.mark.parametrize("received", [1, 1000, 300 * KIB, 3 * MIB])
 def test_room_for_large_content_follows_what_has_come_and_not_what_was_promised(received: int) -> None:
-    content = SizedContent(100 * MIB)
+    content = SizedContent(MAPPED_BYTES - 1)
     content.feed(b"x" * received, 0)
     receiver = LargeReceiver(Peer().connection, content, lambda: None)
     with receiver.get_buffer(-1) as room:
         assert 0 < len(room) <= min(max(received, 16 * KIB), MIB)
+
+
+def test_the_largest_content_takes_no_memory_before_it_has_come() -> None:
+    began = resident_bytes()
+    receivers = [LargeReceiver(Peer().connection, SizedContent(100 * MIB), lambda: None) for _ in range(10)]
+    for receiver in receivers:
+        with receiver.get_buffer(-1) as room:
+            room[: 300 * KIB] = bytes(300 * KIB)
+    assert resident_bytes() - began < 10 * MIB
+
+
+@pytest.mark.parametrize("length", [MAPPED_BYTES - 1, MAPPED_BYTES])
+def test_large_content_is_what_came_before_and_after_its_receiver_took_over(length: int) -> None:
+    whole = random.Random(1).randbytes(length)
+    content = SizedContent(length)
+    content.feed(whole[:1000], 0)
+    receiver = LargeReceiver(Peer().connection, content, lambda: None)
+    while receiver.received < length:
+        with receiver.get_buffer(-1) as room:
+            size = min(len(room), 5 * MIB)
+            room[:size] = whole[receiver.received : receiver.received + size]
+        receiver.buffer_updated(size)
+    assert receiver.take() == whole
