@@ -45,6 +45,10 @@ class Turns:
             self._began = time.monotonic()
             self._loop.call_soon(self._give_turn)
 
+    def is_over(self) -> bool:
+        """Whether no turn goes on now."""
+        return time.monotonic() >= self._ends
+
     async def give(self) -> None:
         """For a coroutine that would not wait: wait for the next turn if the present one is over."""
         if time.monotonic() < self._ends:
