@@ -46,6 +46,11 @@ class Workload:
     at: float = 0
     needs_torch: bool = False
 
+    @property
+    def family(self) -> str:
+        """What `--workloads` calls this and its like."""
+        return self.name.partition("-")[0]
+
 
 def _trivial(name: str, title: str, work: str) -> list[Workload]:
     return [
@@ -191,8 +196,13 @@ def named(words: list[str]) -> list[Workload]:
     """The workloads that `words` name, in the order of WORKLOADS. Raises ValueError for a word that names none."""
     chosen: set[str] = set()
     for word in words:
-        found = [name for name in BY_NAME if name == word or name.partition("-")[0] == word]
+        found = [name for name, workload in BY_NAME.items() if word in (name, workload.family)]
         if not found:
             raise ValueError(f"no workload {word!r}; there are {', '.join(BY_NAME)}")
         chosen.update(found)
     return [workload for workload in WORKLOADS if workload.name in chosen]
+
+
+def first_question(work: str) -> Question:
+    """The smallest that is put to `work`: a server that answers it is ready."""
+    return next(workload.question for workload in WORKLOADS if workload.work == work)

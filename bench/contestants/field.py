@@ -43,7 +43,7 @@ class Contestant:
     requirements: for pip, in the contestant's own environment. more: pip arguments of a second step; `{site}` is its
     site-packages. command: what to run, in the contestant's folder. path: of the request, `{work}` filled in.
     code: the folder beside this file, if another than name.
-    lacks: works that it does not do, and why. is_wrapped: JSON travels in Cog's envelope.
+    lacks: works, or families of workloads, that it does not do, and why. is_wrapped: JSON travels in Cog's envelope.
     """
 
     name: str
@@ -121,7 +121,7 @@ CONTESTANTS: Final = (
         None,
         ("uvloop",),
         _script("serve.py"),
-        lacks=_except("echo", "echo_coroutine", "echo_steps", why=NO_HTTP),
+        lacks={**_except("echo", "echo_coroutine", "echo_steps", why=NO_HTTP), "json": NO_HTTP},
     ),
     Contestant(
         "sink",

@@ -28,6 +28,7 @@ class Closed:
     connections: int
     heads: tuple[str, ...] = ()
     is_all_requests: ClassVar[bool] = True
+    checks_answers: ClassVar[bool] = False
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
         """Raises ContestantError if nothing came back."""

@@ -27,6 +27,7 @@ class Idle:
 
     count: int
     is_all_requests: ClassVar[bool] = False  # the first ones, of the idle connections, are not counted
+    checks_answers: ClassVar[bool] = False
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
