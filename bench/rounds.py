@@ -24,12 +24,13 @@ from bench.load.open_loop import OpenLoop
 from bench.load.paced import Paced
 from bench.load.quantiles import Figures
 from bench.questions import Question
-from bench.server import ContestantError, Server, free_port
+from bench.server import ContestantError, Server, TooSlowError, free_port
 from bench.workloads import HalfLoad, Start, Workload, first_question
 
 FLOOR: Final = "floor"
 WARM_AT: Final = 16  # connections of the warm-up; few, as some works are slow
 WARM_S: Final = 1
+LONG_S: Final = 15  # a round in which no answer came at all: the slowest take so long for eight times 1 MB of JSON
 CAPACITY_AT: Final = 64  # connections at which half of what is answered is half load
 
 # results[workload][contestant]: {"rounds": [Figures, ...]} and perhaps {"error": reason} or {"lacks": reason}.
@@ -172,16 +173,19 @@ class Rounds:
             return self._restart(server)
         if isinstance(workload.load, HalfLoad):
             return self._turn_at_half_load(workload, server, servers.get(FLOOR))
-        return self._load(workload.load, workload.question, server)
+        try:
+            return self._load(workload.load, workload.question, server, self._seconds)
+        except TooSlowError:
+            return self._load(workload.load, workload.question, server, LONG_S)
 
-    def _load(self, load: Load, question: Question, server: Server) -> Figures:
+    def _load(self, load: Load, question: Question, server: Server, seconds: int) -> Figures:
         """Thaw, load, freeze; with what it cost the server."""
         server.thaw()
         try:
             if not load.checks_answers:
                 server.check(question)
             before_s = server.cpu_s()
-            figures = load.drive(server, question, self._seconds)
+            figures = load.drive(server, question, seconds)
             if load.is_all_requests:
                 figures["cpu_us"] = (server.cpu_s() - before_s) / figures["requests"] * 1e6
             figures["memory_kb"] = server.memory_kb()
@@ -196,12 +200,12 @@ class Rounds:
         name = server.contestant.name
         if name not in self._capacities:
             closed = self.results.get(f"sync-c{CAPACITY_AT}", {}).get(name, {}).get("rounds")
-            closed = closed or [self._load(Closed(CAPACITY_AT), workload.question, server)]
+            closed = closed or [self._load(Closed(CAPACITY_AT), workload.question, server, self._seconds)]
             self._capacities[name] = statistics.median(figures["rps"] for figures in closed)
         half = OpenLoop(self._capacities[name] / 2)
-        figures = self._load(half, workload.question, server)
+        figures = self._load(half, workload.question, server, self._seconds)
         if floor is not None:
-            beside = figures if floor is server else self._load(half, workload.question, floor)
+            beside = figures if floor is server else self._load(half, workload.question, floor, self._seconds)
             figures["floor_p50_us"] = beside["p50_us"]
         return figures
 

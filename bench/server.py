@@ -26,13 +26,17 @@ from bench.questions import Question
 
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
-READY_S: Final = 60.0  # Ray starts its processes one after the other, on one core
+READY_S: Final = 120.0  # Ray's 16 replicas are 16 processes that start on one core
 ANSWER_S: Final = 60.0
 END_S: Final = 10.0
 
 
 class ContestantError(Exception):
     """A contestant that did not start, answer rightly or stay. Its text is the reason, for the report."""
+
+
+class TooSlowError(ContestantError):
+    """No answer came within the time of a round; none of them was wrong."""
 
 
 class Server:

@@ -110,7 +110,10 @@ def _bentoml(job: Job) -> list[str]:
 
 def _cog(job: Job) -> list[str]:
     predictor = {"echo_coroutine": "Coroutine", "echo_steps": "Steps"}.get(job.work, "Plain")
-    told = ["env", f"COG_PREDICT_TYPE_STUB=predict.py:{predictor}"]  # as `cog build` writes it into the image
+    # As `cog build` writes them into the image; `concurrency.max` of cog.yaml is for coroutines only.
+    told = ["env", f"COG_PREDICT_TYPE_STUB=predict.py:{predictor}"]
+    if predictor == "Coroutine":
+        told.append("COG_MAX_CONCURRENCY=2048")
     return [*told, str(job.python), "-m", "cog.server.http", "--host", "127.0.0.1"]
 
 
@@ -216,6 +219,7 @@ CONTESTANTS: Final = (
         _cog,
         path="/predictions",
         lacks={**dict.fromkeys(STREAMS, "gathers what is yielded"), **dict.fromkeys(LARGE, "content is JSON")},
+        environment={"COG_LOG_LEVEL": "warning"},  # else two lines for each prediction
         is_wrapped=True,
     ),
     Contestant(
@@ -224,7 +228,12 @@ CONTESTANTS: Final = (
         "ray",
         ("ray[serve]", *ARRAYS),
         _script("serve_app.py"),
-        environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"},
+        # Its documentation's mode of high throughput, but for HAProxy, which would listen on all interfaces.
+        environment={
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+        },
     ),
 )
 BY_NAME: Final = {contestant.name: contestant for contestant in CONTESTANTS}
