@@ -137,7 +137,8 @@ class Rounds:
     ) -> None:
         entries = {contestant.name: self._entry(contestant, workload, reasons) for contestant in self._contestants}
         self.results[workload.name] = entries
-        for turn in range(self._rounds):
+        rounds = min(self._rounds, workload.most_rounds)
+        for turn in range(rounds):
             for name, server in servers.items():
                 entry = entries[name]
                 if "error" in entry or "lacks" in entry:
@@ -151,7 +152,7 @@ class Rounds:
                     say(name, f"{workload.name}: {entry['error']}")
                 else:
                     entry["rounds"].append(figures)
-                    say(name, f"{workload.name} {turn + 1}/{self._rounds}: {brief(figures)}", began)
+                    say(name, f"{workload.name} {turn + 1}/{rounds}: {brief(figures)}", began)
 
     def _entry(
         self, contestant: Contestant, workload: Workload, reasons: dict[str, dict[str, str]]

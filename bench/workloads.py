@@ -33,6 +33,7 @@ class Start:
 class Workload:
     """name: on the command line; title: in reports; work: of contestants/shared/work.py; slots: predicts at once.
 
+    most_rounds: for one that takes long and says the same each time.
     plot: the axis this belongs to (a key of bench/report/plots.py), at: where on it.
     """
 
@@ -42,6 +43,7 @@ class Workload:
     question: Question
     load: Closed | OneByOne | Paced | HalfLoad | Idle | Start
     slots: int = 1
+    most_rounds: int = 100
     plot: str = ""
     at: float = 0
     needs_torch: bool = False
@@ -176,7 +178,9 @@ WORKLOADS: Final = (
     *_heads(),
     *_json(),
     Workload("half", "trivial JSON at half of capacity, open loop", "echo", questions.trivial(), HalfLoad()),
-    Workload("idle", "10,000 idle connections, and c=64 beside", "echo", questions.trivial(), Idle(10_000)),
+    Workload(
+        "idle", "10,000 idle connections, and c=64 beside", "echo", questions.trivial(), Idle(10_000), most_rounds=1
+    ),
     Workload("start", "start to the first right answer", "echo", questions.trivial(), Start()),
     *_trivial("coroutine", "trivial JSON, coroutine", "echo_coroutine"),
     Workload("steps-c64", "trivial JSON, pre + predict + post, c=64", "echo_steps", questions.trivial(), Closed(64)),

@@ -93,7 +93,18 @@ def _uvicorn(application: str, *flags: str) -> Callable[[Job], list[str]]:
 
 def _granian(job: Job) -> list[str]:
     serving = [str(job.python), "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--workers", "1"]
-    return [*serving, "--port", str(job.port), "--no-access-log", "--log-level", "warning", "app:application"]
+    # By default it holds 1,024 connections and leaves further ones waiting.
+    limits = ["--backlog", "2048", "--backpressure", "12000"]
+    return [
+        *serving,
+        "--port",
+        str(job.port),
+        *limits,
+        "--no-access-log",
+        "--log-level",
+        "warning",
+        "app:application",
+    ]
 
 
 def _mosec(job: Job) -> list[str]:

@@ -107,7 +107,7 @@ def _row(run: Run, workload: Workload, contestant: str, shown: list[Column]) -> 
         kind, text = reason
         told = f"**failed**: {_plain(text)}" if kind == "error" else f"not offered: {_plain(text)}"
         return f"| {title} | {told} |" + " |" * len(shown)
-    has_spread = run.occasion(workload.name).rounds > 1
+    has_spread = len(run.values(workload.name, contestant, shown[0].figure)) > 1
     cells = [
         _cell(run, workload.name, contestant, column, with_spread=has_spread and column is shown[0])
         for column in shown
