@@ -45,17 +45,17 @@ class Turns:
             self._began = time.monotonic()
             self._loop.call_soon(self._give_turn)
 
-    def is_over(self) -> bool:
-        """Whether no turn goes on now."""
-        return time.monotonic() >= self._ends
+    async def give(self) -> float:
+        """For a coroutine that would not wait: wait for the next turn if the present one is over.
 
-    async def give(self) -> None:
-        """For a coroutine that would not wait: wait for the next turn if the present one is over."""
+        Returns when the one that it has then is over, by time.monotonic().
+        """
         if time.monotonic() < self._ends:
-            return
+            return self._ends
         turn = self._loop.create_future()
         self.put(lambda: None if turn.done() else turn.set_result(None))  # done if the coroutine was cancelled
         await turn
+        return self._ends
 
     def _give_turn(self) -> None:
         now = time.monotonic()

@@ -133,12 +133,7 @@ class Hall:
         self.completions.put(Stream.on_loop, stream)
 
     def _tell_on_loop(self, stream: Stream) -> None:
-        # A chunk outside of a turn is that of a generator that has waited: it goes out now. (After this round of the
-        # loop, it would wait for all that others yield in it.) What a turn brings is gathered, and so is its end.
-        if self.turns.is_over() and not stream.is_empty and not stream.is_done:
-            stream.on_loop()
-        else:
-            self.loop.call_soon(stream.on_loop)
+        self.loop.call_soon(stream.on_loop)
 
 
 class Step:

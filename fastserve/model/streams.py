@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, Final, Protocol
@@ -107,8 +108,10 @@ class Stream:
 
     # --- the producer's side ---
 
-    def put(self, chunk: Any) -> bool:
+    def put(self, chunk: Any, *, at_once: bool = False) -> bool:
         """Add one chunk: text (sent as UTF-8) or bytes; an empty one is dropped.
+
+        at_once: let the reader have what there is before this returns; on the loop's thread only.
 
         Returns whether there is room for more. Raises ResultError for anything else.
         """
@@ -117,7 +120,9 @@ class Stream:
         if chunk and not self.is_cancelled:
             self._chunks.append(chunk)
             self._produced += len(chunk)
-            if not self._is_announced:
+            if at_once:
+                self.on_loop()
+            elif not self._is_announced:
                 self.announce()
         return self.has_room()
 
@@ -274,16 +279,21 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
     Raises only CancelledError.
     """
     error: BaseException | None = None
+    turn_ends = 0.0
     try:
         try:
             async for chunk in generator:
                 if stream.must_stop:
                     break
-                if not stream.put(chunk):
+                # What comes in a turn is gathered. What comes after it is the turn's last, or the generator has waited
+                # for it: in the loop's next round it would go out behind all that others yield in this one.
+                is_over = time.monotonic() >= turn_ends
+                if not stream.put(chunk, at_once=is_over):
                     await stream.wait_for_room_on_loop()
                     if stream.must_stop:
                         break
-                await turns.give()
+                if is_over:
+                    turn_ends = await turns.give()
         finally:
             await generator.aclose()
     except asyncio.CancelledError as raised:
