@@ -285,8 +285,8 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
             async for chunk in generator:
                 if stream.must_stop:
                     break
-                # What comes in a turn is gathered. What comes after it is the turn's last, or the generator has waited
-                # for it: in the loop's next round it would go out behind all that others yield in this one.
+                # What comes in a turn is gathered. What comes after it is its last, or the generator has waited for
+                # it: in the loop's next round it would go out behind all that others yield in this one.
                 is_over = time.monotonic() >= turn_ends
                 if not stream.put(chunk, at_once=is_over):
                     await stream.wait_for_room_on_loop()

@@ -20,6 +20,7 @@ from bench.contestants import field
 from bench.contestants.field import Contestant, Job
 from bench.load import probes
 from bench.load.alone import MODELS, alone
+from bench.load.closed import Closed
 from bench.load.endurance import Checker
 from bench.load.one_by_one import OneByOne
 from bench.load.quantiles import Figures
@@ -64,6 +65,7 @@ def test_a_contestant_is_started_checked_frozen_and_ended(tmp_path: Path) -> Non
         with pytest.raises(ContestantError, match="a wrong answer"):
             one.check(questions.echo({"v": 13}).__class__(b'{"v":13}', lambda content: False))
         one.freeze()
+        os.waitid(os.P_PID, one.pid, os.WSTOPPED)  # a signal takes effect when the process next runs
         mark = one._mark
         states = {
             Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in measure.processes(mark)
@@ -199,6 +201,14 @@ def test_a_round_without_an_answer_is_tried_again_for_longer(monkeypatch: pytest
     results = Rounds([field.BY_NAME["floor"]], 2, 1, lambda _: None).run([workload])
     assert [figures["rps"] for figures in results["echo"]["floor"]["rounds"]] == [0.1]
     assert slow.lasted[-2:] == [1, LONG_S]
+
+
+def test_a_round_without_an_answer_for_each_connection_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "ensure", lambda _: Path(sys.executable))
+    monkeypatch.setattr(Closed, "drive", lambda _self, _server, _question, seconds: {"requests": seconds})
+    workload = dataclasses.replace(ECHO, load=Closed(3))
+    results = Rounds([field.BY_NAME["floor"]], 1, 1, lambda _: None).run([workload])
+    assert [figures["requests"] for figures in results["echo"]["floor"]["rounds"]] == [LONG_S]
 
 
 def test_a_run_goes_on_where_one_was_cut_or_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
