@@ -1,7 +1,7 @@
 """The command: `python -m bench`, from argv to a run and its report.
 
-Leaves measuring to bench/rounds.py and writing to bench/report. Results are saved after every workload, so that a run
-which is interrupted has what it measured.
+Leaves measuring to bench/rounds.py and writing to bench/report. Results are saved after every workload, beside those
+of others that are there, so that a run may be cut short and gone on with.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from bench.server import LOAD_CORE
 from bench.workloads import Workload
 
 OUT: Final = ROOT / "bench" / "results"
-QUICK_ROUNDS: Final = 3
-FULL_ROUNDS: Final = 5  # the median of 5 is not moved by two that something else on the machine disturbed
+ROUNDS: Final = 3  # the median of 3 is not moved by one that something else on the machine disturbed
 QUICK_S: Final = 2
-FULL_S: Final = 5
+FULL_S: Final = 1  # all contestants and workloads are 1,600 rounds: about an hour
 TOOLS: Final = ("wrk", "taskset")
 
 
@@ -38,14 +37,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--contestants", metavar="A,B", help=f"default: {','.join(workloads.QUICK_CONTESTANTS)}")
     parser.add_argument("--workloads", metavar="A,B", help="names, or what they begin with: sync, json, upload")
-    parser.add_argument("--rounds", type=int, metavar="N", help=f"of each, default {QUICK_ROUNDS}")
+    parser.add_argument("--rounds", type=int, metavar="N", default=ROUNDS, help=f"of each, default {ROUNDS}")
     parser.add_argument("--seconds", type=int, metavar="S", help=f"of a round, whole ones, default {QUICK_S}")
     parser.add_argument(
-        "--full",
-        action="store_true",
-        help=f"all contestants and workloads, {FULL_ROUNDS} rounds of {FULL_S} s: many hours",
+        "--full", action="store_true", help=f"all contestants and workloads, rounds of {FULL_S} s: about an hour"
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where results go: bench/results")
+    parser.add_argument("--fresh", action="store_true", help="drop what DIR has of other workloads")
+    parser.add_argument("--missing", action="store_true", help="only workloads that DIR has nothing of")
     parser.add_argument(
         "--report", action="store_true", help="measure nothing: write the report of DIR's results anew"
     )
@@ -69,18 +68,22 @@ def chosen_workloads(words: str | None, *, full: bool) -> list[Workload]:
     return workloads.named(words.split(",") if words else list(workloads.QUICK))
 
 
-def measure(options: argparse.Namespace, contestants: list[Contestant], chosen: list[Workload]) -> None:
-    rounds = options.rounds or (FULL_ROUNDS if options.full else QUICK_ROUNDS)
-    seconds = options.seconds or (FULL_S if options.full else QUICK_S)
+def measure(
+    options: argparse.Namespace, contestants: list[Contestant], chosen: list[Workload], before: results.Run
+) -> None:
+    """Into options.out, beside what is there: `before`, on the same machine."""
     facts = machine.describe()
+    before.check_machine(facts)
+    seconds = options.seconds or (FULL_S if options.full else QUICK_S)
 
     def save(measured: Results) -> None:
         versions = {contestant.name: environments.versions(contestant.name) for contestant in contestants}
-        results.save(options.out, facts, rounds, seconds, versions, measured)
+        occasion = results.Occasion(facts, options.rounds, seconds, versions)
+        results.save(options.out, before.joined(occasion, measured))
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended then too
     os.sched_setaffinity(0, {LOAD_CORE})
-    Rounds(contestants, rounds, seconds, save).run(chosen)
+    Rounds(contestants, options.rounds, seconds, save).run(chosen)
 
 
 def write_report(folder: Path, *, with_page: bool) -> list[Path]:
@@ -106,7 +109,13 @@ def main() -> int:
         missing = [tool for tool in TOOLS if shutil.which(tool) is None]
         if missing or (os.cpu_count() or 1) < 2:
             parser.error(f"needs two cores and {', '.join(missing or TOOLS)}")
-        measure(options, contestants, chosen)
+        before = results.Run({}, {}) if options.fresh else results.load(options.out)
+        if options.missing:
+            chosen = [workload for workload in chosen if workload.name not in before.workloads]
+        try:
+            measure(options, contestants, chosen, before)
+        except results.OtherMachineError as difference:
+            parser.error(f"{options.out} was measured elsewhere ({difference}): use --fresh, or another --out")
     for file in write_report(options.out, with_page=options.page):
         print(file, file=sys.stderr)
     return 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -23,12 +24,13 @@ from bench.load.open_loop import OpenLoop
 from bench.load.paced import Paced
 from bench.load.quantiles import Figures
 from bench.questions import Question
-from bench.server import ContestantError, Server, free_port
-from bench.workloads import HalfLoad, Start, Workload
+from bench.server import ContestantError, Server, TooSlowError, free_port
+from bench.workloads import HalfLoad, Start, Workload, first_question
 
 FLOOR: Final = "floor"
 WARM_AT: Final = 16  # connections of the warm-up; few, as some works are slow
 WARM_S: Final = 1
+LONG_S: Final = 12  # the slowest need it for eight times 1 MB of JSON, and for 1,024 connections
 CAPACITY_AT: Final = 64  # connections at which half of what is answered is half load
 
 # results[workload][contestant]: {"rounds": [Figures, ...]} and perhaps {"error": reason} or {"lacks": reason}.
@@ -36,9 +38,13 @@ Results = dict[str, dict[str, dict[str, Any]]]
 
 
 class Load(Protocol):
-    """is_all_requests: whether the server's CPU time of a round went into the requests it counted, and no others."""
+    """is_all_requests: whether the server's CPU time of a round went into the requests it counted, and no others.
+
+    checks_answers: it sees by itself that each is right.
+    """
 
     is_all_requests: ClassVar[bool]
+    checks_answers: ClassVar[bool]
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures: ...
 
@@ -103,13 +109,16 @@ class Rounds:
         folder = CACHE / "run" / f"{contestant.name}-{workload.work}"
         job = Job(python, workload.work, workload.slots, free_port(), folder)
         environment = {"BENCH_TORCH": str(environments.ensure_torch())} if workload.needs_torch else {}
-        return Server(contestant, job, workload.question, environment)
+        return Server(contestant, job, first_question(workload.work), environment)
 
     def _start(self, server: Server, workload: Workload) -> str:
         """Start, warm up, freeze. Returns what went wrong, if anything did."""
+        began = time.monotonic()
         try:
             server.start()
+            say(server.contestant.name, f"{workload.work} started", began)
             self._warm(server, workload)
+            say(server.contestant.name, f"{workload.work} warm", began)
         except ContestantError as reason:
             say(server.contestant.name, f"{workload.work}: {reason}")
             server.end()
@@ -126,14 +135,13 @@ class Rounds:
     def _run_workload(
         self, workload: Workload, servers: dict[str, Server], reasons: dict[str, dict[str, str]]
     ) -> None:
-        entries: dict[str, dict[str, Any]] = {
-            contestant.name: {"rounds": [], **reasons.get(contestant.name, {})} for contestant in self._contestants
-        }
+        entries = {contestant.name: self._entry(contestant, workload, reasons) for contestant in self._contestants}
         self.results[workload.name] = entries
-        for turn in range(self._rounds):
+        rounds = min(self._rounds, workload.most_rounds)
+        for turn in range(rounds):
             for name, server in servers.items():
                 entry = entries[name]
-                if "error" in entry:
+                if "error" in entry or "lacks" in entry:
                     continue
                 began = time.monotonic()
                 try:
@@ -144,7 +152,14 @@ class Rounds:
                     say(name, f"{workload.name}: {entry['error']}")
                 else:
                     entry["rounds"].append(figures)
-                    say(name, f"{workload.name} {turn + 1}/{self._rounds}: {brief(figures)}", began)
+                    say(name, f"{workload.name} {turn + 1}/{rounds}: {brief(figures)}", began)
+
+    def _entry(
+        self, contestant: Contestant, workload: Workload, reasons: dict[str, dict[str, str]]
+    ) -> dict[str, Any]:
+        """What the results begin with: no rounds yet, or the reason why there will be none."""
+        lacked = contestant.lacks.get(workload.family)
+        return {"rounds": [], **({"lacks": lacked} if lacked else reasons.get(contestant.name, {}))}
 
     def _revive(self, server: Server, workload: Workload, reasons: dict[str, dict[str, str]]) -> None:
         """Start an erring server anew, so that the next workload finds it well."""
@@ -159,33 +174,44 @@ class Rounds:
             return self._restart(server)
         if isinstance(workload.load, HalfLoad):
             return self._turn_at_half_load(workload, server, servers.get(FLOOR))
-        return self._load(workload.load, workload.question, server)
+        return self._load_for_long_enough(workload.load, workload.question, server)
 
-    def _load(self, load: Load, question: Question, server: Server) -> Figures:
+    def _load_for_long_enough(self, load: Load, question: Question, server: Server) -> Figures:
+        """Once more, for LONG_S, if not every connection has had its answer: else only the quickest would count."""
+        with contextlib.suppress(TooSlowError):
+            figures = self._load(load, question, server, self._seconds)
+            if not (isinstance(load, Closed) and figures["requests"] < load.connections):
+                return figures
+        return self._load(load, question, server, max(self._seconds, LONG_S))
+
+    def _load(self, load: Load, question: Question, server: Server, seconds: int) -> Figures:
         """Thaw, load, freeze; with what it cost the server."""
         server.thaw()
         try:
-            server.check(question)
+            if not load.checks_answers:
+                server.check(question)
             before_s = server.cpu_s()
-            figures = load.drive(server, question, self._seconds)
+            figures = load.drive(server, question, seconds)
             if load.is_all_requests:
                 figures["cpu_us"] = (server.cpu_s() - before_s) / figures["requests"] * 1e6
             figures["memory_kb"] = server.memory_kb()
-            server.check(question)
+            if not load.checks_answers:
+                server.check(question)
         finally:
             server.freeze()
         return figures
 
     def _turn_at_half_load(self, workload: Workload, server: Server, floor: Server | None) -> Figures:
-        """Half of what this contestant answered at most; and what the floor's p50 is at that rate."""
+        """Half of what this contestant answered in a closed loop; and what the floor's p50 is at that rate."""
         name = server.contestant.name
         if name not in self._capacities:
-            closed = self._load(Closed(CAPACITY_AT), workload.question, server)
-            self._capacities[name] = closed["rps"]
+            closed = self.results.get(f"sync-c{CAPACITY_AT}", {}).get(name, {}).get("rounds")
+            closed = closed or [self._load(Closed(CAPACITY_AT), workload.question, server, self._seconds)]
+            self._capacities[name] = statistics.median(figures["rps"] for figures in closed)
         half = OpenLoop(self._capacities[name] / 2)
-        figures = self._load(half, workload.question, server)
+        figures = self._load(half, workload.question, server, self._seconds)
         if floor is not None:
-            beside = figures if floor is server else self._load(half, workload.question, floor)
+            beside = figures if floor is server else self._load(half, workload.question, floor, self._seconds)
             figures["floor_p50_us"] = beside["p50_us"]
         return figures
 

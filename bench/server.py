@@ -26,7 +26,7 @@ from bench.questions import Question
 
 SERVER_CORE: Final = 0
 LOAD_CORE: Final = 1
-READY_S: Final = 60.0  # Ray starts its processes one after the other, on one core
+READY_S: Final = 120.0  # Ray's 16 replicas are 16 processes that start on one core
 ANSWER_S: Final = 60.0
 END_S: Final = 10.0
 
@@ -35,10 +35,22 @@ class ContestantError(Exception):
     """A contestant that did not start, answer rightly or stay. Its text is the reason, for the report."""
 
 
+class TooSlowError(ContestantError):
+    """No answer came within the time of a round; none of them was wrong."""
+
+
 class Server:
     """A contestant at one piece of work. start_s: from starting the process to the first right answer."""
 
-    def __init__(self, contestant: Contestant, job: Job, question: Question, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        contestant: Contestant,
+        job: Job,
+        question: Question,
+        environment: Mapping[str, str],
+        cores: str = str(SERVER_CORE),
+    ) -> None:
+        """question: whose right answer says that it is ready. cores: as taskset takes them."""
         self.contestant = contestant
         self.port = job.port
         self.work = job.work
@@ -49,13 +61,14 @@ class Server:
         self._job = job
         self._question = question
         self._environment = environment
+        self._cores = cores
         self._mark = uuid.uuid4().hex
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Raises ContestantError if it has not answered rightly within READY_S."""
         self._job.folder.mkdir(parents=True, exist_ok=True)
-        command = ["taskset", "-c", str(SERVER_CORE), *self._job_command()]
+        command = ["taskset", "-c", self._cores, *self._job_command()]
         began = time.perf_counter()
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -96,6 +109,12 @@ class Server:
             self.ask(question)
         except (OSError, http.client.HTTPException) as lost:
             raise ContestantError(f"no answer: {lost!r}: {self._last_line()}") from None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started; it may have others."""
+        assert self._process is not None
+        return self._process.pid
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)

@@ -33,6 +33,7 @@ class Start:
 class Workload:
     """name: on the command line; title: in reports; work: of contestants/shared/work.py; slots: predicts at once.
 
+    most_rounds: for one that takes long and says the same each time.
     plot: the axis this belongs to (a key of bench/report/plots.py), at: where on it.
     """
 
@@ -42,9 +43,15 @@ class Workload:
     question: Question
     load: Closed | OneByOne | Paced | HalfLoad | Idle | Start
     slots: int = 1
+    most_rounds: int = 100
     plot: str = ""
     at: float = 0
     needs_torch: bool = False
+
+    @property
+    def family(self) -> str:
+        """What `--workloads` calls this and its like."""
+        return self.name.partition("-")[0]
 
 
 def _trivial(name: str, title: str, work: str) -> list[Workload]:
@@ -171,7 +178,9 @@ WORKLOADS: Final = (
     *_heads(),
     *_json(),
     Workload("half", "trivial JSON at half of capacity, open loop", "echo", questions.trivial(), HalfLoad()),
-    Workload("idle", "10,000 idle connections, and c=64 beside", "echo", questions.trivial(), Idle(10_000)),
+    Workload(
+        "idle", "10,000 idle connections, and c=64 beside", "echo", questions.trivial(), Idle(10_000), most_rounds=1
+    ),
     Workload("start", "start to the first right answer", "echo", questions.trivial(), Start()),
     *_trivial("coroutine", "trivial JSON, coroutine", "echo_coroutine"),
     Workload("steps-c64", "trivial JSON, pre + predict + post, c=64", "echo_steps", questions.trivial(), Closed(64)),
@@ -191,8 +200,13 @@ def named(words: list[str]) -> list[Workload]:
     """The workloads that `words` name, in the order of WORKLOADS. Raises ValueError for a word that names none."""
     chosen: set[str] = set()
     for word in words:
-        found = [name for name in BY_NAME if name == word or name.partition("-")[0] == word]
+        found = [name for name, workload in BY_NAME.items() if word in (name, workload.family)]
         if not found:
             raise ValueError(f"no workload {word!r}; there are {', '.join(BY_NAME)}")
         chosen.update(found)
     return [workload for workload in WORKLOADS if workload.name in chosen]
+
+
+def first_question(work: str) -> Question:
+    """The smallest that is put to `work`: a server that answers it is ready."""
+    return next(workload.question for workload in WORKLOADS if workload.work == work)

@@ -43,7 +43,7 @@ class Contestant:
     requirements: for pip, in the contestant's own environment. more: pip arguments of a second step; `{site}` is its
     site-packages. command: what to run, in the contestant's folder. path: of the request, `{work}` filled in.
     code: the folder beside this file, if another than name.
-    lacks: works that it does not do, and why. is_wrapped: JSON travels in Cog's envelope.
+    lacks: works, or families of workloads, that it does not do, and why. is_wrapped: JSON travels in Cog's envelope.
     """
 
     name: str
@@ -93,7 +93,18 @@ def _uvicorn(application: str, *flags: str) -> Callable[[Job], list[str]]:
 
 def _granian(job: Job) -> list[str]:
     serving = [str(job.python), "-m", "granian", "--interface", "asgi", "--loop", "uvloop", "--workers", "1"]
-    return [*serving, "--port", str(job.port), "--no-access-log", "--log-level", "warning", "app:application"]
+    # By default it holds 1,024 connections and leaves further ones waiting.
+    limits = ["--backlog", "2048", "--backpressure", "12000"]
+    return [
+        *serving,
+        "--port",
+        str(job.port),
+        *limits,
+        "--no-access-log",
+        "--log-level",
+        "warning",
+        "app:application",
+    ]
 
 
 def _mosec(job: Job) -> list[str]:
@@ -110,7 +121,10 @@ def _bentoml(job: Job) -> list[str]:
 
 def _cog(job: Job) -> list[str]:
     predictor = {"echo_coroutine": "Coroutine", "echo_steps": "Steps"}.get(job.work, "Plain")
-    told = ["env", f"COG_PREDICT_TYPE_STUB=predict.py:{predictor}"]  # as `cog build` writes it into the image
+    # As `cog build` writes them into the image; `concurrency.max` of cog.yaml is for coroutines only.
+    told = ["env", f"COG_PREDICT_TYPE_STUB=predict.py:{predictor}"]
+    if predictor == "Coroutine":
+        told.append("COG_MAX_CONCURRENCY=2048")
     return [*told, str(job.python), "-m", "cog.server.http", "--host", "127.0.0.1"]
 
 
@@ -121,7 +135,7 @@ CONTESTANTS: Final = (
         None,
         ("uvloop",),
         _script("serve.py"),
-        lacks=_except("echo", "echo_coroutine", "echo_steps", why=NO_HTTP),
+        lacks={**_except("echo", "echo_coroutine", "echo_steps", why=NO_HTTP), "json": NO_HTTP},
     ),
     Contestant(
         "sink",
@@ -216,6 +230,7 @@ CONTESTANTS: Final = (
         _cog,
         path="/predictions",
         lacks={**dict.fromkeys(STREAMS, "gathers what is yielded"), **dict.fromkeys(LARGE, "content is JSON")},
+        environment={"COG_LOG_LEVEL": "warning"},  # else two lines for each prediction
         is_wrapped=True,
     ),
     Contestant(
@@ -224,7 +239,12 @@ CONTESTANTS: Final = (
         "ray",
         ("ray[serve]", *ARRAYS),
         _script("serve_app.py"),
-        environment={"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0"},
+        # Its documentation's mode of high throughput, but for HAProxy, which would listen on all interfaces.
+        environment={
+            "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_SERVE_LOG_TO_STDERR": "0",
+        },
     ),
 )
 BY_NAME: Final = {contestant.name: contestant for contestant in CONTESTANTS}

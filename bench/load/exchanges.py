@@ -54,6 +54,14 @@ def is_whole(received: bytes | bytearray) -> bool:
     return len(received) >= end + 4 + int(length[1])
 
 
+def receive_small(client: socket.socket) -> bytearray:
+    """One whole small answer, its head included. Raises as `exchange` does."""
+    received = bytearray()
+    while not is_whole(received):
+        received += _receive(client)
+    return received
+
+
 def exchange(client: socket.socket, request: bytes) -> Answer:
     """Send a request and read its answer, which has content.
 

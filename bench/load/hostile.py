@@ -9,15 +9,13 @@ nobody else on them: `waited` says for how long the server was ready to run and 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import resource
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
-from bench.load.contestant import LOAD_CORE, SERVER_CORE, free_port, wait_until_ready
+from bench import questions
+from bench.load.alone import alone
+from bench.server import LOAD_CORE
 from tests.support.crowd import crowd_at
 from tests.support.floods import FLOODS
 from tests.support.footprint import Footprint, footprint_of, reset_peak, settled
@@ -28,19 +26,6 @@ COLUMNS = (
     "p50 alone, attacked us  p99 alone, attacked us   ratio   worst ms  new ms  CPU s  waited  of s"
     "  peak MB  after MB  fds  threads"
 )
-
-
-@contextlib.contextmanager
-def serving(port: int) -> Iterator[int]:
-    """A server under attack on its core: its process id."""
-    command = [sys.executable, "-m", "fastserve", str(MODEL), "--port", str(port), *FLAGS]
-    process = subprocess.Popen(["taskset", "-c", str(SERVER_CORE), *command], stderr=subprocess.DEVNULL)
-    try:
-        wait_until_ready(process, port, "/readyz")
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
 
 
 def measure(
@@ -94,12 +79,11 @@ def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the server inherits it
-    port = free_port()
     print(f"{'':28}{COLUMNS}")
-    with serving(port) as pid, neighbour_of(port) as neighbour:
+    with alone(MODEL, questions.trivial(), FLAGS) as server, neighbour_of(server.port) as neighbour:
         put_first(neighbour.pid)
         for name in options.attacks or attacks:
-            show(name, *measure(attacks[name], port, pid, neighbour, options.seconds))
+            show(name, *measure(attacks[name], server.port, server.pid, neighbour, options.seconds))
 
 
 if __name__ == "__main__":

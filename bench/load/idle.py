@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from bench.load.closed import Closed
-from bench.load.exchanges import connect, exchange, request_bytes
+from bench.load.exchanges import connect, receive_small, request_bytes
 from bench.load.quantiles import Figures
 from bench.questions import Question
 from bench.server import Server
 
 BESIDE: Final = 64  # connections of the load
+TOGETHER: Final = 50  # connections that ask at the same time: slow servers are no faster one by one
 SPARE: Final = 200  # file descriptors that this process has besides
 
 
@@ -27,6 +28,7 @@ class Idle:
 
     count: int
     is_all_requests: ClassVar[bool] = False  # the first ones, of the idle connections, are not counted
+    checks_answers: ClassVar[bool] = False
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -34,11 +36,16 @@ class Idle:
         request = request_bytes(server, question)
         before_kb = server.watch_peak()
         with contextlib.ExitStack() as stack:
-            clients = []
-            for _ in range(self.count):
-                client = stack.enter_context(connect(server.port))
-                exchange(client, request)
-                clients.append(client)
+            clients: list[socket.socket] = []
+            while len(clients) < self.count:
+                together = [
+                    stack.enter_context(connect(server.port)) for _ in range(min(TOGETHER, self.count - len(clients)))
+                ]
+                for client in together:
+                    client.sendall(request)
+                for client in together:
+                    receive_small(client)
+                clients += together
             held_kb = server.resident_kb() - before_kb
             figures = Closed(BESIDE).drive(server, question, seconds)
             figures["kept"] = sum(is_open(client) for client in clients)

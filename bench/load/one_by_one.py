@@ -21,6 +21,7 @@ class OneByOne:
 
     units: int
     is_all_requests: ClassVar[bool] = True
+    checks_answers: ClassVar[bool] = True
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
         """Exchanges until `seconds` have gone into them, at least one. Raises ContestantError if one fails."""

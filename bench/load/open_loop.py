@@ -32,6 +32,7 @@ class OpenLoop:
 
     rate: float
     is_all_requests: ClassVar[bool] = True
+    checks_answers: ClassVar[bool] = False
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
         """Raises ContestantError if nothing is answered."""

@@ -31,6 +31,7 @@ class Paced:
 
     streams: int
     is_all_requests: ClassVar[bool] = True
+    checks_answers: ClassVar[bool] = True
 
     def drive(self, server: Server, question: Question, seconds: int) -> Figures:
         """Raises ContestantError if a stream does not end well."""

@@ -14,7 +14,7 @@ from typing import Final
 from bench import workloads
 from bench.contestants import field
 from bench.report.results import FLOOR, Run
-from bench.report.table import machine_table, workload_table
+from bench.report.table import machine_table, occasion_table, workload_table
 
 PAGE: Final = Path(__file__).parents[1] / "README.md"
 OURS: Final = "fastserve"
@@ -37,6 +37,10 @@ def _table(name: str) -> Callable[[Run], str]:
         return workload_table(run, workloads.BY_NAME[name]) if run.contestants(name) else NOTHING
 
     return write
+
+
+def machine(run: Run) -> str:
+    return f"{machine_table(run)}\n\n{occasion_table(run)}"
 
 
 def against_connections(run: Run) -> str:
@@ -107,7 +111,7 @@ def _times(run: Run, workload: str, contestant: str) -> str:
 
 
 PLACES: Final[Mapping[str, Callable[[Run], str]]] = {
-    "machine": machine_table,
+    "machine": machine,
     "peers": against_peers,
     "connections": against_connections,
     "content": against_content,

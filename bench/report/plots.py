@@ -73,7 +73,7 @@ def draw(run: Run, axis: Axis, file: Path) -> bool:
         pane.grid(alpha=0.3)
     handles, labels = panes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize="small", frameon=False)
-    figure.suptitle(f"{axis.title} (medians of {run.rounds} rounds; bars: lowest and highest)")
+    figure.suptitle(f"{axis.title} (medians of rounds; bars: lowest and highest)")
     figure.savefig(file, metadata={"Date": None})
     return True
 

@@ -1,10 +1,12 @@
-"""The results of a run as JSON, and the medians with their spread that table, plots and page are made of.
+"""The results as JSON, and the medians with their spread that table, plots and page are made of.
 
-Leaves how they look to bench/report/table.py and plots.py. Called by bench/__main__.py, after every workload.
+Leaves how they look to bench/report/table.py and plots.py. What is measured joins what the file holds of other
+workloads, each with the occasion it was measured on. Called by bench/__main__.py, after every workload.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import statistics
 from collections.abc import Mapping
@@ -14,6 +16,24 @@ from typing import Any, Final
 
 FILE: Final = "results.json"
 FLOOR: Final = "floor"
+SAME: Final = ("processor", "cores")  # facts of the machine: figures of two that differ here do not belong together
+
+
+class OtherMachineError(Exception):
+    """A folder holds what another machine measured. Its text says what differs."""
+
+
+@dataclass(frozen=True)
+class Occasion:
+    """What one command measured on. facts: of the machine, the date among them, by title.
+
+    rounds, seconds: of each workload; versions: of all that is installed, by contestant and package.
+    """
+
+    facts: Mapping[str, str]
+    rounds: int
+    seconds: int
+    versions: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -25,18 +45,44 @@ class Cell:
 
 
 class Run:
-    """What results.json holds: machine, rounds, seconds, versions, and the rounds of each workload and contestant."""
+    """What results.json holds: the rounds of each workload and contestant, and the occasion of each workload."""
 
-    def __init__(self, written: Mapping[str, Any]) -> None:
-        self.machine: dict[str, str] = written["machine"]
-        self.rounds: int = written["rounds"]
-        self.seconds: int = written["seconds"]
-        self.versions: dict[str, dict[str, str]] = written["versions"]
-        self._results: dict[str, dict[str, dict[str, Any]]] = written["results"]
+    def __init__(self, occasions: Mapping[str, Occasion], results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Both by workload; results[workload][contestant] as bench/rounds.py has it."""
+        self._occasions = occasions
+        self._results = results
 
     @property
     def workloads(self) -> list[str]:
         return list(self._results)
+
+    @property
+    def occasions(self) -> list[Occasion]:
+        """Each once, the latest last."""
+        found: list[Occasion] = []
+        for occasion in self._occasions.values():
+            if occasion not in found:
+                found.append(occasion)
+        return sorted(found, key=lambda occasion: occasion.facts.get("date", ""))
+
+    def occasion(self, workload: str) -> Occasion:
+        return self._occasions[workload]
+
+    def joined(self, occasion: Occasion, measured: Mapping[str, Any]) -> Run:
+        """This, but of the workloads of `measured` what was measured now. Raises OtherMachineError."""
+        self.check_machine(occasion.facts)
+        return Run({**self._occasions, **dict.fromkeys(measured, occasion)}, {**self._results, **measured})
+
+    def check_machine(self, facts: Mapping[str, str]) -> None:
+        """Raises OtherMachineError unless all of this was measured on the machine of `facts`."""
+        for occasion in self.occasions:
+            for name in SAME:
+                if occasion.facts.get(name) != facts.get(name):
+                    raise OtherMachineError(f"{name}: {occasion.facts.get(name)}, not {facts.get(name)}")
+
+    def entries(self, workload: str) -> Mapping[str, Any]:
+        """The rounds, or the reason for none, of each contestant."""
+        return self._results[workload]
 
     def contestants(self, workload: str) -> list[str]:
         """All that were to take part; see `why_not`."""
@@ -70,25 +116,30 @@ class Run:
         return statistics.median(ratios) if ratios else None
 
 
-def save(
-    folder: Path,
-    machine: Mapping[str, str],
-    rounds: int,
-    seconds: int,
-    versions: Mapping[str, Mapping[str, str]],
-    results: Mapping[str, Any],
-) -> None:
+def save(folder: Path, run: Run) -> None:
+    """At once, so that what is cut short leaves the file as it was."""
     folder.mkdir(parents=True, exist_ok=True)
+    occasions = run.occasions
     written = {
-        "machine": machine,
-        "rounds": rounds,
-        "seconds": seconds,
-        "versions": versions,
-        "results": results,
+        "occasions": [dataclasses.asdict(occasion) for occasion in occasions],
+        "workloads": {
+            name: {"occasion": occasions.index(run.occasion(name)), "contestants": run.entries(name)}
+            for name in run.workloads
+        },
     }
-    (folder / FILE).write_text(json.dumps(written, indent=1) + "\n")
+    new = folder / f"{FILE}.new"
+    new.write_text(json.dumps(written, indent=1) + "\n")
+    new.replace(folder / FILE)
 
 
 def load(folder: Path) -> Run:
-    """Raises FileNotFoundError if nothing was measured into `folder`."""
-    return Run(json.loads((folder / FILE).read_text()))
+    """An empty one if nothing was measured into `folder`."""
+    if not (folder / FILE).exists():
+        return Run({}, {})
+    written = json.loads((folder / FILE).read_text())
+    occasions = [Occasion(**occasion) for occasion in written["occasions"]]
+    workloads = written["workloads"]
+    return Run(
+        {name: occasions[workload["occasion"]] for name, workload in workloads.items()},
+        {name: workload["contestants"] for name, workload in workloads.items()},
+    )

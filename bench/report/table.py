@@ -5,7 +5,7 @@ Leaves the figures to bench/report/results.py. Called by bench/report/page.py an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +15,7 @@ from bench.load.closed import Closed
 from bench.load.idle import Idle
 from bench.load.one_by_one import OneByOne
 from bench.load.paced import Paced
-from bench.report.results import FLOOR, Run
+from bench.report.results import FLOOR, Occasion, Run
 from bench.workloads import HalfLoad, Workload
 
 
@@ -107,7 +107,7 @@ def _row(run: Run, workload: Workload, contestant: str, shown: list[Column]) -> 
         kind, text = reason
         told = f"**failed**: {_plain(text)}" if kind == "error" else f"not offered: {_plain(text)}"
         return f"| {title} | {told} |" + " |" * len(shown)
-    has_spread = run.rounds > 1
+    has_spread = len(run.values(workload.name, contestant, shown[0].figure)) > 1
     cells = [
         _cell(run, workload.name, contestant, column, with_spread=has_spread and column is shown[0])
         for column in shown
@@ -133,14 +133,54 @@ def _plain(reason: str) -> str:
 
 
 def machine_table(run: Run) -> str:
-    facts = [f"| {name} | {text} |" for name, text in run.machine.items()]
-    rounds = f"| rounds | {run.rounds} of {run.seconds} s, interleaved; medians, ± half their range |"
-    return "\n".join(["| what | |", "|---|---|", *facts, rounds])
+    """What is true of all that was measured; what differs is in `occasion_table`."""
+    return "\n".join(["| what | |", "|---|---|", *(f"| {name} | {text} |" for name, text in _common(run).items())])
+
+
+def occasion_table(run: Run) -> str:
+    """Which workloads were measured when, and what was then other than at the latest; empty for one occasion."""
+    if len(run.occasions) < 2:
+        return ""
+    common = _common(run)
+    names = [name for name in _facts(run.occasions[-1]) if name not in common]
+    lines = ["| measured | " + " | ".join(names) + " | other versions |", "|---|" + "---|" * (len(names) + 1)]
+    for occasion in run.occasions:
+        measured = ", ".join(name for name in run.workloads if run.occasion(name) == occasion)
+        facts = [_plain(_facts(occasion).get(name, "")) for name in names]
+        lines.append("| " + " | ".join([measured, *facts, _other_versions(occasion, _versions(run))]) + " |")
+    return "\n".join(lines)
+
+
+def _facts(occasion: Occasion) -> dict[str, str]:
+    rounds = f"{occasion.rounds} of {occasion.seconds} s, interleaved; medians, ± half their range"
+    return {**occasion.facts, "rounds": rounds}
+
+
+def _common(run: Run) -> dict[str, str]:
+    """The facts that all occasions share."""
+    described = [_facts(occasion) for occasion in run.occasions]
+    first = described[0] if described else {}
+    return {name: text for name, text in first.items() if all(facts.get(name) == text for facts in described)}
+
+
+def _versions(run: Run) -> dict[str, Mapping[str, str]]:
+    """What each contestant had installed at its latest occasion."""
+    return {name: installed for occasion in run.occasions for name, installed in occasion.versions.items()}
+
+
+def _other_versions(occasion: Occasion, latest: Mapping[str, Mapping[str, str]]) -> str:
+    """Of the packages that `version_table` tells, those that the contestant had in another version than `latest`."""
+    return ", ".join(
+        f"{package} {installed[package]} ({name})"
+        for name, installed in occasion.versions.items()
+        for package in (field.BY_NAME[name].package or "", *BESIDE)
+        if package in installed and installed[package] != latest[name].get(package)
+    )
 
 
 def version_table(run: Run) -> str:
     lines = ["| contestant | version | and |", "|---|---|---|"]
-    for name, installed in run.versions.items():
+    for name, installed in _versions(run).items():
         package = field.BY_NAME[name].package
         others = ", ".join(
             f"{other} {installed[other]}" for other in BESIDE if other in installed and other != package
@@ -153,12 +193,14 @@ BESIDE: Final = ("uvicorn", "starlette", "fastapi", "uvloop", "httptools", "h11"
 
 
 def tables(run: Run) -> Iterator[str]:
-    for name in run.workloads:
-        yield f"### {name}\n\n{workload_table(run, workloads.BY_NAME[name])}\n"
+    for workload in workloads.WORKLOADS:
+        if workload.name in run.workloads:
+            yield f"### {workload.name}\n\n{workload_table(run, workload)}\n"
 
 
 def document(run: Run) -> str:
     """All of a run as one Markdown text."""
     head = "# Results\n\nWritten by `python -m bench`; see bench/README.md for what is measured and how.\n"
     ratios = "`x` is the median of the ratios to the floor in the same round."
-    return "\n".join([head, machine_table(run), "", version_table(run), "", ratios, "", *tables(run)])
+    parts = [machine_table(run), occasion_table(run), version_table(run), ratios]
+    return "\n".join([head, *(f"{part}\n" for part in parts if part), *tables(run)])

@@ -108,8 +108,10 @@ class Stream:
 
     # --- the producer's side ---
 
-    def put(self, chunk: Any) -> bool:
+    def put(self, chunk: Any, *, at_once: bool = False) -> bool:
         """Add one chunk: text (sent as UTF-8) or bytes; an empty one is dropped.
+
+        at_once: let the reader have what there is before this returns; on the loop's thread only.
 
         Returns whether there is room for more; False, too, if the producer must stop.
         Raises ResultError for anything else.
@@ -119,7 +121,9 @@ class Stream:
         if chunk and not self.is_cancelled:
             self._chunks.append(chunk)
             self._produced += len(chunk)
-            if not self._is_announced:
+            if at_once:
+                self.on_loop()
+            elif not self._is_announced:
                 self.announce()
             if self._produced - self._taken < FREE_BYTES:  # as `has_room`: a frame less for nearly each chunk
                 return True
@@ -280,15 +284,19 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
     Raises only CancelledError.
     """
     error: BaseException | None = None
+    turn_ends = 0.0
     try:
         try:
             async for chunk in generator:
-                if not stream.put(chunk):
+                # What comes in a turn is gathered. What comes after it is its last, or the generator has waited for
+                # it: in the loop's next round it would go out behind all that others yield in this one.
+                is_over = monotonic() >= turn_ends
+                if not stream.put(chunk, at_once=is_over):
                     await stream.wait_for_room_on_loop()
                     if stream.must_stop:
                         break
-                if monotonic() >= turns.ends:
-                    await turns.give()
+                if is_over:
+                    turn_ends = await turns.give()
         finally:
             await generator.aclose()
     except asyncio.CancelledError as raised:

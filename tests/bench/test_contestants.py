@@ -28,7 +28,7 @@ def test_a_contestant_has_its_code_and_a_command(contestant: Contestant) -> None
     assert "python" in command
     assert all(isinstance(word, str) for word in command)
     assert contestant.folder.is_dir()
-    assert set(contestant.lacks) <= set(field.WORKS)
+    assert set(contestant.lacks) <= {*field.WORKS, *(workload.family for workload in workloads.WORKLOADS)}
 
 
 def test_a_workload_is_known_to_all_or_lacked() -> None:

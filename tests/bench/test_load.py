@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bench.load.closed import Closed
-from bench.load.exchanges import exchange, is_whole
+from bench.load.exchanges import exchange, is_whole, receive_small
 from bench.load.idle import is_open
 from bench.load.open_loop import run_schedule
 from bench.load.paced import latencies_of
 from bench.load.quantiles import in_us, quantile
-from bench.server import ContestantError
+from bench.server import ContestantError, TooSlowError
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
@@ -68,6 +68,20 @@ def test_an_answer_that_is_cut_or_has_no_end_is_no_answer(cut: bytes) -> None:
 
     with peer(respond) as client, pytest.raises(ContestantError):
         exchange(client, b"POST / HTTP/1.1\r\n\r\n")
+
+
+def test_a_small_answer_is_read_from_pieces_and_not_taken_for_whole_when_cut() -> None:
+    def respond(other: socket.socket) -> None:
+        for piece in (ANSWER[:9], ANSWER[9:], ANSWER[:-1]):
+            other.sendall(piece)
+            other.recv(1)
+
+    with peer(respond) as client:
+        client.sendall(b"x")
+        assert receive_small(client) == ANSWER
+        client.sendall(b"xx")
+        with pytest.raises(ContestantError, match="before its answer was whole"):
+            receive_small(client)
 
 
 def test_a_small_answer_is_whole_with_its_last_byte_only() -> None:
@@ -137,5 +151,5 @@ def test_an_answer_that_wrk_saw_refused_is_no_request_served() -> None:
     figures = Closed(1).figures(measured)
     assert (figures["rps"], figures["errors"]) == (30, 43)
     assert figures["overhead_us"] == pytest.approx(1e6 / 30 - 10_000)
-    with pytest.raises(ContestantError, match="no answer"):
+    with pytest.raises(TooSlowError, match="no answer"):
         Closed(1).figures({**measured, "requests": 40})

@@ -10,7 +10,7 @@ import pytest
 
 from bench import workloads
 from bench.report import page, plots, results, table
-from bench.report.results import Run
+from bench.report.results import Occasion, OtherMachineError, Run
 
 
 def rounds(*rates: float, **more: float) -> dict[str, Any]:
@@ -40,8 +40,15 @@ def run(tmp_path: Path) -> Run:
         "start": {"fastserve": {"rounds": [{"start_s": 0.2, "memory_kb": 1000.0, "errors": 0.0}]}},
     }
     versions = {"fastserve": {"fastserve": "1.0", "orjson": "3"}, "floor": {"uvloop": "0.2"}}
-    results.save(tmp_path, {"processor": "abacus"}, 3, 1, versions, measured)
+    facts = {"date": "1843-01-01", "processor": "abacus", "cores": "10"}
+    results.save(tmp_path, Run({}, {}).joined(Occasion(facts, 3, 1, versions), measured))
     return results.load(tmp_path)
+
+
+def later(run: Run, **changes: str) -> Occasion:
+    """A second occasion on the machine of `run`, but for `changes` in its facts."""
+    facts = {**run.occasions[0].facts, "date": "1843-02-02", **changes}
+    return Occasion(facts, 1, 1, {"fastserve": {"fastserve": "1.1", "orjson": "3"}})
 
 
 def test_ratios_are_of_the_same_round(run: Run) -> None:
@@ -64,6 +71,43 @@ def test_the_table_shows_figures_errors_and_those_that_failed(run: Run) -> None:
     assert "| fastserve | 1.0 | orjson 3 |" in text
     for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_what_is_measured_again_takes_the_place_of_what_was_and_the_rest_stays(run: Run, tmp_path: Path) -> None:
+    again = {"sync-c1": {"fastserve": rounds(7)}, "half": {"fastserve": rounds(8)}}
+    joined = run.joined(later(run), again)
+    results.save(tmp_path, joined)
+    for both in (joined, results.load(tmp_path)):
+        assert both.workloads == ["sync-c64", "sync-c1", "paced", "start", "half"]
+        assert both.contestants("sync-c1") == ["fastserve"]
+        assert both.values("sync-c1", "fastserve", "rps") == [7]
+        assert both.values("sync-c64", "floor", "rps") == [100, 200, 300]
+        assert [both.occasion(name).rounds for name in ("sync-c64", "sync-c1")] == [3, 1]
+        assert len(both.occasions) == 2
+
+
+def test_an_occasion_of_which_nothing_is_left_is_forgotten(run: Run, tmp_path: Path) -> None:
+    measured = {name: {"fastserve": rounds(7)} for name in run.workloads}
+    results.save(tmp_path, run.joined(later(run), measured))
+    (left,) = results.load(tmp_path).occasions
+    assert left == later(run)
+
+
+def test_what_another_machine_measured_is_not_joined(run: Run) -> None:
+    with pytest.raises(OtherMachineError, match="processor: abacus, not engine"):
+        run.joined(later(run, processor="engine"), {})
+    assert Run({}, {}).joined(later(run, processor="engine"), {}).workloads == []
+
+
+def test_the_table_says_what_was_measured_when_and_with_which_versions(run: Run) -> None:
+    assert table.occasion_table(run) == ""
+    text = table.document(run.joined(later(run, kernel="6"), {"sync-c1": {"fastserve": rounds(7)}}))
+    assert "| measured | date | kernel | rounds | other versions |" in text
+    assert "| sync-c64, paced, start | 1843-01-01 |  | 3 of 1 s" in text
+    assert "| fastserve 1.0 (fastserve) |" in text
+    assert "| sync-c1 | 1843-02-02 | 6 | 1 of 1 s" in text
+    assert "| fastserve | 1.1 | orjson 3 |" in text
+    assert text.count("| abacus |") == 1
 
 
 def test_every_workload_has_columns() -> None:

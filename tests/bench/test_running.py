@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,15 @@ from bench import environments, measure, questions, server
 from bench.__main__ import chosen_contestants, chosen_workloads, main
 from bench.contestants import field
 from bench.contestants.field import Contestant, Job
+from bench.load import probes
+from bench.load.alone import MODELS, alone
+from bench.load.closed import Closed
+from bench.load.endurance import Checker
 from bench.load.one_by_one import OneByOne
-from bench.rounds import Results, Rounds
-from bench.server import ContestantError, Server, free_port
+from bench.load.quantiles import Figures
+from bench.report.results import load
+from bench.rounds import LONG_S, Results, Rounds
+from bench.server import ContestantError, Server, TooSlowError, free_port
 from bench.workloads import QUICK, WORKLOADS, Start, Workload
 
 FASTSERVE = field.BY_NAME["fastserve"]
@@ -58,6 +65,7 @@ def test_a_contestant_is_started_checked_frozen_and_ended(tmp_path: Path) -> Non
         with pytest.raises(ContestantError, match="a wrong answer"):
             one.check(questions.echo({"v": 13}).__class__(b'{"v":13}', lambda content: False))
         one.freeze()
+        os.waitid(os.P_PID, one.pid, os.WSTOPPED)  # a signal takes effect when the process next runs
         mark = one._mark
         states = {
             Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] for pid in measure.processes(mark)
@@ -168,3 +176,86 @@ def test_a_name_that_there_is_not_is_told(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert "no contestant 'flask'; there are floor, sink" in capsys.readouterr().err
+
+
+class Slow:
+    """A load to which a round as short as the first brings no answer."""
+
+    is_all_requests = False
+    checks_answers = True
+
+    def __init__(self) -> None:
+        self.lasted: list[int] = []
+
+    def drive(self, server: Server, question: questions.Question, seconds: int) -> Figures:
+        self.lasted.append(seconds)
+        if seconds < LONG_S:
+            raise TooSlowError("no answer")
+        return {"rps": 0.1, "errors": 0}
+
+
+def test_a_round_without_an_answer_is_tried_again_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "ensure", lambda _: Path(sys.executable))
+    slow = Slow()
+    workload = dataclasses.replace(ECHO, load=slow, most_rounds=1)  # type: ignore[arg-type]
+    results = Rounds([field.BY_NAME["floor"]], 2, 1, lambda _: None).run([workload])
+    assert [figures["rps"] for figures in results["echo"]["floor"]["rounds"]] == [0.1]
+    assert slow.lasted[-2:] == [1, LONG_S]
+
+
+def test_a_round_without_an_answer_for_each_connection_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "ensure", lambda _: Path(sys.executable))
+    monkeypatch.setattr(Closed, "drive", lambda _self, _server, _question, seconds: {"requests": seconds})
+    workload = dataclasses.replace(ECHO, load=Closed(3))
+    results = Rounds([field.BY_NAME["floor"]], 1, 1, lambda _: None).run([workload])
+    assert [figures["requests"] for figures in results["echo"]["floor"]["rounds"]] == [LONG_S]
+
+
+def test_a_run_goes_on_where_one_was_cut_or_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[list[str]] = []
+
+    class Fake:
+        def __init__(self, *arguments: Any) -> None:
+            self._save = arguments[-1]
+
+        def run(self, chosen: list[Workload]) -> None:
+            measured.append([workload.name for workload in chosen])
+            self._save({workload.name: {"floor": {"rounds": [{"rps": 1.0}]}} for workload in chosen})
+
+    def bench(*words: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["bench", "--contestants", "floor", "--out", str(tmp_path), *words])
+        assert main() == 0
+        return load(tmp_path).workloads
+
+    monkeypatch.setattr("bench.__main__.Rounds", Fake)
+    monkeypatch.setattr("bench.__main__.signal.signal", lambda *_: None)
+    monkeypatch.setattr("bench.__main__.os.sched_setaffinity", lambda *_: None)
+    assert bench("--workloads", "sync-c1") == ["sync-c1"]
+    assert bench("--workloads", "sync-c1,sync-c8", "--missing") == ["sync-c1", "sync-c8"]
+    assert bench("--workloads", "start", "--fresh") == ["start"]
+    assert measured == [["sync-c1"], ["sync-c8"], ["start"]]
+    assert (tmp_path / "table.md").read_text().count("### ") == 1
+    monkeypatch.setattr("bench.__main__.machine.describe", lambda: {"processor": "abacus", "cores": "10"})
+    with pytest.raises(SystemExit, match="2"):
+        bench("--workloads", "start")
+
+
+def test_fastserve_alone_is_probed_and_asked_at_random() -> None:
+    with alone(MODELS / "busy", probes.busy(0.001)) as one:
+        times = probes.probe_while_busy(one, 3, 1.0)
+    assert len(times) == 3
+    assert times == sorted(times)
+
+
+def test_a_checker_asks_until_it_is_stopped_and_keeps_what_went_wrong() -> None:
+    with alone(MODELS / "echo", questions.trivial()) as one:
+        checker = Checker(one, 1)
+        checker.start()
+        while not checker.count and checker.is_alive():
+            checker.join(0.01)
+        checker.must_stop = True
+        checker.join()
+    assert checker.mistake is None
+    lost = Checker(one, 2)  # the server has ended
+    lost.run()
+    assert isinstance(lost.mistake, OSError)

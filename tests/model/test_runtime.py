@@ -349,6 +349,39 @@ def test_an_async_generator_runs_on_the_loop(serve: Callable[..., Any], is_sync:
     serve(methods(predict=predict), scenario)
 
 
+def test_what_an_async_generator_yields_once_it_has_waited_is_read_before_another_yields(
+    serve: Callable[..., Any],
+) -> None:
+    order: list[str] = []
+
+    class Reading(Asked):
+        def on_chunks(self, stream: Stream) -> None:
+            if not stream.is_empty:
+                order.append("read")
+            super().on_chunks(stream)
+
+    async def scenario(runtime: Runtime) -> None:
+        go = asyncio.Event()
+
+        async def chunks() -> AsyncGenerator[str, None]:
+            await go.wait()
+            order.append("yielded")
+            yield "a chunk"
+
+        jobs = [Reading(chunks) for _ in range(2)]
+        for job in jobs:
+            runtime.predict.submit(job)
+        await asyncio.gather(*(job.began_to_stream.wait() for job in jobs))
+        go.set()  # both go on in the same round of the loop
+        await asyncio.gather(*(job.over for job in jobs))
+
+    async def predict(chunks: Callable[[], Any]) -> Any:
+        return chunks()
+
+    serve(methods(predict=predict), scenario, slots=2)
+    assert order == ["yielded", "read"] * 2
+
+
 @pytest.mark.parametrize("kind", [plain, coroutine])
 def test_a_result_that_cannot_be_encoded_is_the_job_s_error(serve: Callable[..., Any], kind: Any) -> None:
     def encode(value: Any) -> Any:

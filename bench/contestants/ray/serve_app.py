@@ -15,7 +15,7 @@ STREAMS = {"stream": work.stream, "stream_coroutine": work.stream_coroutine, "pa
 
 @serve.deployment(
     num_replicas=1 if work.WORK in STREAMS else work.SLOTS,
-    max_ongoing_requests=max(5, work.SLOTS),  # 5: its default
+    max_ongoing_requests=4096,  # with its default of 5 the others are asked for again and again, up to 0.5 s later
 )
 class Model:
     def __init__(self):
