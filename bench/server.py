@@ -112,7 +112,7 @@ class Server:
             raise ContestantError(f"a wrong answer: {received[:200]!r}")
 
     def check(self, question: Question) -> None:
-        """As `ask`, but whatever goes wrong is a ContestantError; one that is still at work may refuse for a while."""
+        """As `ask`, but whatever goes wrong is a ContestantError. One that is still at work may refuse a while."""
         ends = time.monotonic() + ROOM_S
         while True:
             try:
