@@ -29,6 +29,8 @@ LOAD_CORE: Final = 1
 READY_S: Final = 120.0  # Ray's 16 replicas are 16 processes that start on one core
 ANSWER_S: Final = 60.0
 END_S: Final = 10.0
+ROOM_S: Final = 5.0  # for what a load has left at work to be done
+REFUSALS: Final = frozenset({409, 429, 503})  # Cog's, and the usual ones
 
 
 class ContestantError(Exception):
@@ -37,6 +39,10 @@ class ContestantError(Exception):
 
 class TooSlowError(ContestantError):
     """No answer came within the time of a round; none of them was wrong."""
+
+
+class RefusedError(ContestantError):
+    """It says that it has no room for a request now."""
 
 
 class Server:
@@ -98,17 +104,25 @@ class Server:
             connection.request("POST", self.path, content, {"Content-Type": question.content_type})
             answer = connection.getresponse()
             received = answer.read()
+        if answer.status in REFUSALS:
+            raise RefusedError(f"status {answer.status}: {received[:200]!r}")
         if not 200 <= answer.status < 300:
             raise ContestantError(f"status {answer.status}: {received[:200]!r}")
         if not question.is_answer(received, self.contestant.is_wrapped):
             raise ContestantError(f"a wrong answer: {received[:200]!r}")
 
     def check(self, question: Question) -> None:
-        """As `ask`, but whatever goes wrong is a ContestantError."""
-        try:
-            self.ask(question)
-        except (OSError, http.client.HTTPException) as lost:
-            raise ContestantError(f"no answer: {lost!r}: {self._last_line()}") from None
+        """As `ask`, but whatever goes wrong is a ContestantError. One that is still at work may refuse a while."""
+        ends = time.monotonic() + ROOM_S
+        while True:
+            try:
+                return self.ask(question)
+            except RefusedError:
+                if time.monotonic() > ends:
+                    raise
+            except (OSError, http.client.HTTPException) as lost:
+                raise ContestantError(f"no answer: {lost!r}: {self._last_line()}") from None
+            time.sleep(0.01)
 
     @property
     def pid(self) -> int:

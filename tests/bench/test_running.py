@@ -26,7 +26,7 @@ from bench.load.one_by_one import OneByOne
 from bench.load.quantiles import Figures
 from bench.report.results import load
 from bench.rounds import LONG_S, Results, Rounds
-from bench.server import ContestantError, Server, TooSlowError, free_port
+from bench.server import ContestantError, RefusedError, Server, TooSlowError, free_port
 from bench.workloads import QUICK, WORKLOADS, Start, Workload
 
 FASTSERVE = field.BY_NAME["fastserve"]
@@ -78,6 +78,25 @@ def test_a_contestant_is_started_checked_frozen_and_ended(tmp_path: Path) -> Non
         assert one.peak_kb() >= before_kb * 0.9
     assert not list(measure.processes(mark))
     assert not (tmp_path / "run").exists()
+
+
+def test_one_that_refuses_at_first_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(Path(sys.executable), "echo", 1, free_port(), tmp_path)
+    one = Server(FASTSERVE, job, questions.trivial(), {})
+    answers = [RefusedError("status 409"), RefusedError("status 409"), None]
+
+    def ask(question: questions.Question) -> None:
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(one, "ask", ask)
+    one.check(questions.trivial())
+    assert answers == []
+    monkeypatch.setattr(server, "ROOM_S", -1.0)
+    answers.append(RefusedError("status 409"))
+    with pytest.raises(RefusedError):
+        one.check(questions.trivial())
 
 
 def test_one_that_ends_is_told_of_with_its_last_line(tmp_path: Path) -> None:
