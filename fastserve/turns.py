@@ -24,9 +24,12 @@ LONG_S: Final = 2 * TURN_S
 
 
 class Turns:
-    """A queue of those who are to go on in a later turn of the loop, first come, first served."""
+    """A queue of those who are to go on in a later turn of the loop, first come, first served.
 
-    __slots__ = ("_began", "_context", "_ends", "_is_giving", "_loop", "_share", "_waiting")
+    ends: when the present turn is over, monotonic. Who looks first saves a coroutine (`give`) for each step.
+    """
+
+    __slots__ = ("_began", "_context", "_is_giving", "_loop", "_share", "_waiting", "ends")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -34,7 +37,7 @@ class Turns:
         self._waiting: deque[Callable[[], None]] = deque()
         self._is_giving = False
         self._began = 0.0  # this round of the loop, as far as it is known
-        self._ends = 0.0  # the present turn
+        self.ends = 0.0
         self._share = MOST_IN_TURN  # so many may go on in one round
 
     def put(self, go_on: Callable[[], None]) -> None:
@@ -47,7 +50,7 @@ class Turns:
 
     async def give(self) -> None:
         """For a coroutine that would not wait: wait for the next turn if the present one is over."""
-        if time.monotonic() < self._ends:
+        if time.monotonic() < self.ends:
             return
         turn = self._loop.create_future()
         self.put(lambda: None if turn.done() else turn.set_result(None))  # done if the coroutine was cancelled
@@ -58,11 +61,11 @@ class Turns:
         is_long = now > self._began + LONG_S
         self._share = max(1, self._share // 2) if is_long else min(MOST_IN_TURN, self._share + 1)
         self._began = now
-        self._ends = now + TURN_S
+        self.ends = now + TURN_S
         try:
             for _ in range(self._share):
                 self._context.copy().run(self._waiting.popleft())
-                if not self._waiting or time.monotonic() > self._ends:
+                if not self._waiting or time.monotonic() > self.ends:
                     break
         finally:  # one that fails, by a bug, does not stop the others
             self._is_giving = bool(self._waiting)

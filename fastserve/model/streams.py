@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
+from time import monotonic
 from typing import Any, Final, Protocol
 
 from fastserve.errors import ResultError
@@ -119,6 +120,8 @@ class Stream:
             self._produced += len(chunk)
             if not self._is_announced:
                 self.announce()
+            if self._produced - self._taken < FREE_BYTES:  # as `has_room`: a frame less for nearly each chunk
+                return True
         return self.has_room()
 
     def has_room(self) -> bool:
@@ -195,12 +198,16 @@ class Stream:
     def take(self) -> list[bytes]:
         """The chunks that are there, up to about TAKE_BYTES or TAKE_CHUNKS; they are the reader's now."""
         chunks = self._chunks
-        taken: list[bytes] = []
-        size = 0
-        while chunks and size < TAKE_BYTES and len(taken) < TAKE_CHUNKS:
-            chunk = chunks.popleft()
-            size += len(chunk)
-            taken.append(chunk)
+        if self._produced - self._taken <= TAKE_BYTES:
+            popleft = chunks.popleft
+            taken = [popleft() for _ in range(min(len(chunks), TAKE_CHUNKS))]
+            size = sum(map(len, taken))
+        else:
+            taken, size = [], 0
+            while chunks and size < TAKE_BYTES and len(taken) < TAKE_CHUNKS:
+                chunk = chunks.popleft()
+                size += len(chunk)
+                taken.append(chunk)
         self._taken += size
         self._account()
         self.wake_producer()
@@ -283,7 +290,8 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
                     await stream.wait_for_room_on_loop()
                     if stream.must_stop:
                         break
-                await turns.give()
+                if monotonic() >= turns.ends:
+                    await turns.give()
         finally:
             await generator.aclose()
     except asyncio.CancelledError as raised:
