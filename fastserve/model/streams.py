@@ -113,8 +113,7 @@ class Stream:
 
         at_once: let the reader have what there is before this returns; on the loop's thread only.
 
-        Returns whether there is room for more; False, too, if the producer must stop.
-        Raises ResultError for anything else.
+        Returns whether there is room for more. Raises ResultError for anything else.
         """
         if type(chunk) is not bytes:
             chunk = _as_bytes(chunk)
@@ -127,7 +126,7 @@ class Stream:
                 self.announce()
             if self._produced - self._taken < FREE_BYTES:  # as `has_room`: a frame less for nearly each chunk
                 return True
-        return self.has_room() and not self.must_stop
+        return self.has_room()
 
     def has_room(self) -> bool:
         unread = self._produced - self._taken
@@ -264,6 +263,8 @@ def produce(stream: Stream, generator: Generator[Any, None, None]) -> None:
     try:
         try:
             for chunk in generator:
+                if stream.must_stop:
+                    break
                 if not stream.put(chunk):
                     stream.wait_for_room()
                     if stream.must_stop:
@@ -288,6 +289,8 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
     try:
         try:
             async for chunk in generator:
+                if stream.must_stop:
+                    break
                 # What comes in a turn is gathered. What comes after it is its last, or the generator has waited for
                 # it: in the loop's next round it would go out behind all that others yield in this one.
                 is_over = monotonic() >= turn_ends
