@@ -281,7 +281,7 @@ class LoopStep(Step):
         job.task = self._begin(self._hall.loop, self._run(job), context)
 
     async def _run(self, job: Job) -> None:
-        hall, slots, following = self._hall, self._slots, self._following
+        slots = self._slots
         try:
             if slots is not None:
                 if slots.free:
@@ -296,7 +296,7 @@ class LoopStep(Step):
                         job.is_shielded = True
                         called = self._call(job.value, job.request_as(self._request_type))
                     job.value = await called if self._is_awaited else called
-                    if following is not None:
+                    if self._following is not None:
                         self._check_handed_on(job.value)
                     elif type(job.value) in _GENERATORS:
                         job.value = await self._stream_on_loop(job, job.value)
@@ -311,13 +311,13 @@ class LoopStep(Step):
                         slots.hand_out()
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
             job.error = error
-        job.task = None
-        job.is_shielded = False
-        if following is None or job.error is not None or job.is_cancelled:
-            hall.finish(job)
+        if self._following is None or job.error is not None or job.is_cancelled:
+            self._hall.finish(job)
         else:
+            job.task = None
+            job.is_shielded = False
             job.context = copy_context()  # what this step set is seen by the next
-            following.start(job)
+            self._following.start(job)
 
 
 async def as_pair(coroutine: Awaitable[Any]) -> tuple[Any, BaseException | None]:
