@@ -86,7 +86,7 @@ def test_what_a_form_takes_parsing_takes_for_the_same(data: st.DataObject) -> No
 
 @pytest.mark.parametrize("seed", range(40))
 def test_a_connection_answers_as_if_it_remembered_nothing(seed: int) -> None:
-    """Requests that are like one another in any order: the heads and answers are those of connections of their own."""
+    """Requests like one another, in any order: heads and answers are those of connections of their own."""
     chance = random.Random(seed)
     peer, answered = Peer(), b""
     names = chance.sample(NAMES, 4)
@@ -148,6 +148,15 @@ def test_forms_that_are_of_no_use_are_given_up(monkeypatch: pytest.MonkeyPatch) 
     assert len(peer.requests) == 9
     assert [form is not None for form in made] == [False, True, True, True]
     assert peer.connection._reader.form is None
+
+
+def test_each_use_of_a_form_pays_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = count_parsed(monkeypatch)
+    peer = Peer()
+    for number in range(45):  # every fifth time one more field begins to vary, which a second request shows
+        fields = {b"Host": b"x"} | {b"A%d" % n: b"%d" % number if n <= number // 5 else b"0" for n in range(9)}
+        peer.send(write(fields, b"GET / HTTP/1.1"))
+    assert len(parsed) == 10
 
 
 def test_a_form_is_not_made_of_what_is_parsed_with_more_than_its_lines() -> None:
