@@ -16,6 +16,8 @@ from fastserve.messages import MEANINGFUL, Head
 # Longer sections are parsed each time: an ordinary one has less than 2 KiB, one with a token and cookies less than
 # this, and ten thousand connections keep 40 MiB of forms at most.
 MAX_FORM_BYTES: Final = 4096
+# A section with more of them is parsed each time: a blank costs more to fill than a field to parse.
+MAX_BLANKS: Final = 8
 
 # Values that llhttp reads, and lets decide over other lines: never blanks. (It reads Content-Length, too.)
 _READ_BY_LLHTTP: Final = frozenset({b"connection", b"proxy-connection", b"transfer-encoding", b"upgrade"})
@@ -24,7 +26,7 @@ _READ_BY_LLHTTP: Final = frozenset({b"connection", b"proxy-connection", b"transf
 class Form:
     """A header section with blanks where some field values stand.
 
-    head: what it was made of. names: of the fields whose values are blanks; at least one.
+    head: what it was made of. names: of the fields whose values are blanks.
     """
 
     __slots__ = ("_blanks", "_bound", "_config", "_has_length", "_head", "_last", "_may_mean", "names")
@@ -83,7 +85,7 @@ class Form:
 def form_of(before: Head, head: Head, form: Form | None, config: Config) -> Form | None:
     """A form for heads that are to one another as these two, which were parsed one after the other.
 
-    form: the one so far; what was a blank in it remains one. None if the two differ in more than values.
+    form: the one so far; what was a blank in it remains one. None if the two differ in more than a few values.
     """
     fields = head.fields
     if len(head.section) > MAX_FORM_BYTES or list(before.fields) != list(fields) or before.target != head.target:
@@ -92,6 +94,6 @@ def form_of(before: Head, head: Head, form: Form | None, config: Config) -> Form
     if form is not None:
         names |= form.names & fields.keys()
     # A field for each line: none was repeated, and none comes from the target.
-    if not names or names & _READ_BY_LLHTTP or head.section.count(b"\r\n") != len(fields) + 2:
+    if not 0 < len(names) <= MAX_BLANKS or names & _READ_BY_LLHTTP or head.section.count(b"\r\n") != len(fields) + 2:
         return None
     return None if head.target[:1] != b"/" else Form(head, frozenset(names), config)

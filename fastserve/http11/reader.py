@@ -16,9 +16,9 @@ from fastserve.messages import CHUNKED, Head
 
 _NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
 
-
-# Forms that may be made without one of them being of use: three cost about what a use saves.
-MAX_USELESS_FORMS: Final = 3
+# How often a form is looked for though the last was of no use. To make one costs about what the use of one saves, so
+# that each use pays for another, and heads that are to make it costly soon have it given up.
+FORM_TRIES: Final = 6
 
 
 class MessageReader:
@@ -29,13 +29,13 @@ class MessageReader:
     unread: what was received, from some byte that has been taken on; empty once all of it has been.
     """
 
-    __slots__ = ("_early", "_listener", "_taken", "_useless_forms", "form", "head", "unread")
+    __slots__ = ("_early", "_listener", "_taken", "_tries_left", "form", "head", "unread")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener  # for its limits, and the route of each head that is parsed
         self.head = _NO_HEAD
         self.form: Form | None = None
-        self._useless_forms = 0
+        self._tries_left = FORM_TRIES  # to find a form
         self.unread = b""
         self._taken = 0  # bytes of `unread` that have been
         self._early: EarlyRefusal | None = None  # watches an incomplete header section
@@ -78,16 +78,15 @@ class MessageReader:
             if head.route is None:
                 head.route = self._listener.route(head)
             self.head = head
-            self._useless_forms = 0
+            if self._tries_left < FORM_TRIES:
+                self._tries_left += 1
         return head
 
     def _find_form(self, before: Head) -> None:
         """`head` had to be parsed; what it has in common with the one before, the next may have too."""
-        if self._useless_forms < MAX_USELESS_FORMS:
-            form = form_of(before, self.head, self.form, self._listener.config)
-            if form is not None:
-                self.form = form
-                self._useless_forms += 1
+        if self._tries_left:
+            self._tries_left -= 1
+            self.form = form_of(before, self.head, self.form, self._listener.config) or self.form
         else:
             self.form = None
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from fastserve.config import Config
 from fastserve.http11 import reader as reader_module
-from fastserve.http11.form import MAX_FORM_BYTES, Form, form_of
+from fastserve.http11.form import MAX_BLANKS, MAX_FORM_BYTES, Form, form_of
 from fastserve.http11.parser import make_head, parse_head, parse_request_line
 from fastserve.http11.phase import Phase
+from fastserve.http11.reader import FORM_TRIES
 from fastserve.messages import MEANINGFUL, Head
 from tests.support.fakes import Peer
 from tests.support.watched import WatchedFields
@@ -133,39 +134,35 @@ def test_a_head_is_recognised_though_its_content_comes_later_or_more_does(monkey
     assert len(parsed) == 3
 
 
-def test_forms_that_are_of_no_use_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Form | None] = []
-
-    def make(before: Head, head: Head, form: Form | None, config: Config) -> Form | None:
-        made.append(form_of(before, head, form, config))
-        return made[-1]
-
-    monkeypatch.setattr(reader_module, "form_of", make)
+def test_forms_are_given_up_when_none_is_of_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = count_parsed(monkeypatch)
     peer = Peer()
-    for number in range(9):  # each as the one before but for a field that has never varied
+    for number in range(FORM_TRIES + 1):  # each as the one before but for a field that has not varied yet
         fields = {b"Host": b"x"} | {b"A%d" % n: b"1" if n < number else b"0" for n in range(9)}
+        assert (peer.connection._reader.form is not None) == (number > 1)
         peer.send(write(fields, b"GET / HTTP/1.1"))
-    assert len(peer.requests) == 9
-    assert [form is not None for form in made] == [False, True, True, True]
+    assert len(parsed) == FORM_TRIES + 1
     assert peer.connection._reader.form is None
 
 
-def test_each_use_of_a_form_pays_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_use_of_a_form_pays_for_looking_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = count_parsed(monkeypatch)
     peer = Peer()
-    for number in range(45):  # every fifth time one more field begins to vary, which a second request shows
-        fields = {b"Host": b"x"} | {b"A%d" % n: b"%d" % number if n <= number // 5 else b"0" for n in range(9)}
-        peer.send(write(fields, b"GET / HTTP/1.1"))
-    assert len(parsed) == 10
+    for number in range(80):  # two ways that take turns, each like itself for a while
+        name = b"A" if number % 10 < 5 else b"B"
+        peer.send(write({b"Host": b"x", name: b"%d" % number}, b"GET / HTTP/1.1"))
+    assert len(parsed) == 32
 
 
 def test_a_form_is_not_made_of_what_is_parsed_with_more_than_its_lines() -> None:
     config = Config()
+    many = [b"A%d" % number for number in range(MAX_BLANKS + 1)]
     for fields, other in (
         ({b"Host": b"x", b"A": b"1", b"a": b"2"}, {b"Host": b"x", b"A": b"1", b"a": b"3"}),  # a list
         ({b"Host": b"x", b"Connection": b"close"}, {b"Host": b"x", b"Connection": b"keep-alive"}),
         ({b"Host": b"x", b"A": b"1"}, {b"Host": b"x", b"B": b"1"}),
         ({b"Host": b"x", b"A": b"1"}, {b"Host": b"x", b"A": b" 1"}),  # nothing but white space
+        ({b"Host": b"x", **dict.fromkeys(many, b"1")}, {b"Host": b"x", **dict.fromkeys(many, b"2")}),
         ({b"Host": b"x", b"A": b"1"}, {b"Host": b"x", b"A": b"1" * MAX_FORM_BYTES}),
     ):
         before, head = (parse_head(write(each), config) for each in (fields, other))
