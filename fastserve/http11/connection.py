@@ -128,6 +128,11 @@ class Connection(asyncio.Protocol):
                 if content is not received:
                     self._run(Request(head, content, self))
                     return
+            if reader.form is not None:
+                filled = reader.recognise_head(reader.form, received)
+                if filled is not None and len(received) == filled.message_size:
+                    self._run(Request(filled, received[len(filled.section) :], self))
+                    return
         elif phase is Phase.LINGERING:
             self._discard(len(received))
             return
