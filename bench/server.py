@@ -148,6 +148,10 @@ class Server:
             self._process = None
         shutil.rmtree(self._job.folder, ignore_errors=True)
 
+    def processes(self) -> list[int]:
+        """The process ids that it consists of."""
+        return list(measure.processes(self._mark))
+
     def cpu_s(self) -> float:
         return measure.cpu_s(self._mark)
 
