@@ -20,7 +20,7 @@ def way_to_begin(loop: asyncio.AbstractEventLoop) -> Begin:
     """What runs a coroutine, which raises nothing, in a context: returns the task that goes on with it, or None if it
     is over.
 
-    A loop that has a task factory of the model's is asked for its tasks, as ever.
+    A loop that has a task factory by now, the model's, is asked for its tasks, as ever.
     """
     if sys.version_info < (3, 11) or loop.get_task_factory() is not None:
         return _begin_later
@@ -51,7 +51,7 @@ def _begin_lazily(
     task.parts = (loop, coroutine, context)
     try:
         asyncio._enter_task(loop, task)
-    except RuntimeError:  # another is being executed
+    except RuntimeError:  # another is being executed, and none may begin within it
         return _begin_later(loop, coroutine, context)
     try:
         awaited = context.run(coroutine.send, None)
@@ -68,6 +68,8 @@ def _begin_lazily(
 class _UnseenTask(asyncio.Task[None]):
     """What `asyncio.current_task()` is in the first step. Whoever looks at it finds a whole task.
 
+    Two things tell them apart: its `get_coro()` is a generator around the coroutine, and until somebody looks at it
+    `asyncio.all_tasks()` does not have it.
     awaited: what the coroutine has yielded, for its task to wait for.
     """
 
@@ -75,6 +77,9 @@ class _UnseenTask(asyncio.Task[None]):
 
     awaited: Any
     parts: tuple[asyncio.AbstractEventLoop, Coroutine[Any, Any, None], Context]
+
+    def __repr__(self) -> str:  # is in the text of `_enter_task`'s refusal, whether or not that is read
+        return "<Task in its first step>"
 
     def __getattribute__(self, name: str) -> Any:
         _make_whole(self)

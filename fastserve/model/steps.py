@@ -276,9 +276,10 @@ class LoopStep(Step):
         self.forward = functools.partial(hall.completions.put, self._start)
 
     def _start(self, job: Job) -> None:
-        # The job holds its task, which the loop itself holds only weakly.
         context = copy_context() if job.context is None else job.context.copy()
-        job.task = self._begin(self._hall.loop, self._run(job), context)
+        task = self._begin(self._hall.loop, self._run(job), context)
+        if task is not None:  # else this step is over, and the job may have the task of the next
+            job.task = task  # the loop itself holds it only weakly
 
     async def _run(self, job: Job) -> None:
         slots = self._slots

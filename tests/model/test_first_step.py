@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -178,21 +179,28 @@ def test_what_it_waits_for_may_fail() -> None:
     assert isinstance(error, LookupError)
 
 
-def test_one_that_is_begun_in_a_task_runs_after_it() -> None:
+def test_one_that_is_begun_in_a_task_runs_once_and_after_it_where_tasks_cannot_nest() -> None:
     order: list[str] = []
+    complaints: list[object] = []
 
     async def inner() -> None:
         order.append("inner")
+        await asyncio.sleep(0)
+        order.append("inner goes on")
 
     async def body() -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
         begun = way_to_begin(loop)(loop, inner(), contextvars.copy_context())
         order.append("outer")
-        if begun is not None:
-            await begun
+        assert begun is not None
+        await begun
+        gc.collect()
 
-    play(body)
-    assert sorted(order) == ["inner", "outer"]
+    assert play(body) == (None, False)
+    first, second = ("outer", "inner") if sys.version_info < (3, 12) else ("inner", "outer")
+    assert order == [first, second, "inner goes on"]
+    assert complaints == []
 
 
 def test_a_task_factory_of_the_model_makes_the_task() -> None:
