@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Final
 
 from fastserve.codec.collector import MIN_BYTES, resting_collector
@@ -94,8 +95,8 @@ class MethodEndpoint:
         else:
             request.connection.send_response(request, NOT_READY)
 
-    def answer(self, request: Request) -> None:
-        """Have the model run on JSON; the response follows when it is there."""
+    def answer(self, request: Request, submit: Callable[[Prediction], None] | None = None) -> None:
+        """Have the model run on JSON; the response follows when it is there. submit: instead of at once."""
         entry = self._entry
         if not entry.exists:
             request.connection.send_response(request, self._missing)
@@ -110,10 +111,13 @@ class MethodEndpoint:
         if entry.takes_request:
             prediction.let_ask()
         request.content = b""
-        self._submit(prediction)
+        (submit or self._submit)(prediction)
 
-    def answer_binary(self, request: Request) -> None:
-        """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is."""
+    def answer_binary(self, request: Request, submit: Callable[[Prediction], None] | None = None) -> None:
+        """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is.
+
+        submit: as above.
+        """
         entry = self._entry
         if not entry.exists:
             request.connection.send_response(request, self._missing)
@@ -122,7 +126,7 @@ class MethodEndpoint:
         without_msgpack = refusal_without_msgpack()
         if isinstance(checked, Unread):
             kind = Prediction if checked.takes_bytes or without_msgpack else BinaryPrediction
-            self._run(request, kind(self, request, checked.parse(request.content)))
+            self._run(request, kind(self, request, checked.parse(request.content)), submit)
             return
         try:
             if without_msgpack is not None:
@@ -132,23 +136,37 @@ class MethodEndpoint:
         except BaseException as error:  # noqa: BLE001 - as above
             self._refuse(request, error)
             return
-        self._run(request, BinaryPrediction(self, request, payload))
+        self._run(request, BinaryPrediction(self, request, payload), submit)
 
     def _answer_large(self, request: Request) -> None:
         """As `answer`, for what may hold a great many values."""
         with resting_collector():
-            self.answer(request)
+            self.answer(request, self._submit_soon)
 
     def _answer_large_binary(self, request: Request) -> None:
         with resting_collector():
-            self.answer_binary(request)
+            self.answer_binary(request, self._submit_soon)
 
-    def _run(self, request: Request, prediction: Prediction) -> None:
+    def _submit_soon(self, prediction: Prediction) -> None:
+        """In the next turn of the loop: user code is to find the collector as it was, and the large content freed,
+        which those hold who have called us.
+        """
+        self._loop.call_soon(self._submit_if_open, prediction)
+
+    def _submit_if_open(self, prediction: Prediction) -> None:
+        if self._entry.exists:
+            self._submit(prediction)
+        else:  # a reload came between
+            prediction.request.connection.send_response(prediction.request, self._missing)
+
+    def _run(
+        self, request: Request, prediction: Prediction, submit: Callable[[Prediction], None] | None = None
+    ) -> None:
         request.work = prediction
         if self._entry.takes_request:
             prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
-        self._submit(prediction)
+        (submit or self._submit)(prediction)
 
     def _refuse(self, request: Request, error: BaseException) -> None:
         response = refusal(error) if type(error) is RequestError else failure(error, self.directory)
