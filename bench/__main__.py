@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="where results go: bench/results")
     parser.add_argument("--fresh", action="store_true", help="drop what DIR has of other workloads")
-    parser.add_argument("--missing", action="store_true", help="only workloads that DIR has nothing of")
+    parser.add_argument("--missing", action="store_true", help="only what DIR lacks, of these contestants and rounds")
     parser.add_argument(
         "--report", action="store_true", help="measure nothing: write the report of DIR's results anew"
     )
@@ -74,16 +74,15 @@ def measure(
     """Into options.out, beside what is there: `before`, on the same machine."""
     facts = machine.describe()
     before.check_machine(facts)
-    seconds = options.seconds or (FULL_S if options.full else QUICK_S)
 
     def save(measured: Results) -> None:
         versions = {contestant.name: environments.versions(contestant.name) for contestant in contestants}
-        occasion = results.Occasion(facts, options.rounds, seconds, versions)
+        occasion = results.Occasion(facts, options.rounds, options.seconds, versions)
         results.save(options.out, before.joined(occasion, measured))
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended then too
     os.sched_setaffinity(0, {LOAD_CORE})
-    Rounds(contestants, options.rounds, seconds, save).run(chosen)
+    Rounds(contestants, options.rounds, options.seconds, save).run(chosen)
 
 
 def write_report(folder: Path, *, with_page: bool) -> list[Path]:
@@ -100,6 +99,7 @@ def write_report(folder: Path, *, with_page: bool) -> list[Path]:
 def main() -> int:
     parser = make_parser()
     options = parser.parse_args()
+    options.seconds = options.seconds or (FULL_S if options.full else QUICK_S)
     try:
         contestants = chosen_contestants(options.contestants, full=options.full)
         chosen = chosen_workloads(options.workloads, full=options.full)
@@ -111,7 +111,12 @@ def main() -> int:
             parser.error(f"needs two cores and {', '.join(missing or TOOLS)}")
         before = results.Run({}, {}) if options.fresh else results.load(options.out)
         if options.missing:
-            chosen = [workload for workload in chosen if workload.name not in before.workloads]
+            names = [contestant.name for contestant in contestants]
+            chosen = [
+                workload
+                for workload in chosen
+                if not before.has(workload.name, names, options.rounds, options.seconds)
+            ]
         try:
             measure(options, contestants, chosen, before)
         except results.OtherMachineError as difference:

@@ -177,10 +177,13 @@ class Rounds:
         return self._load_for_long_enough(workload.load, workload.question, server)
 
     def _load_for_long_enough(self, load: Load, question: Question, server: Server) -> Figures:
-        """Once more, for LONG_S, if not every connection has had its answer: else only the quickest would count."""
+        """Once more, for LONG_S, with no right answer or fewer answers than connections: few but the quickest count.
+
+        A refusal is an answer. It is a total: that each connection had one of them is not seen.
+        """
         with contextlib.suppress(TooSlowError):
             figures = self._load(load, question, server, self._seconds)
-            if not (isinstance(load, Closed) and figures["requests"] < load.connections):
+            if not (isinstance(load, Closed) and figures["answers"] < load.connections):
                 return figures
         return self._load(load, question, server, max(self._seconds, LONG_S))
 

@@ -48,6 +48,7 @@ class Closed:
             raise TooSlowError(f"no answer in {measured['seconds']:.0f} s at {self.connections} connections")
         figures = {name: measured[name] for name in ("seconds", "p50_us", "p99_us", "p999_us")}
         figures["requests"] = right
+        figures["answers"] = measured["requests"]  # refusals too: the quantiles are of all of them
         figures["rps"] = right / measured["seconds"]
         figures["errors"] = measured["lost"] + measured["refused"] + measured["timeouts"]
         if measured["predict_us"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +88,14 @@ class Run:
         """All that were to take part; see `why_not`."""
         return list(self._results.get(workload, {}))
 
+    def has(self, workload: str, contestants: Iterable[str], rounds: int, seconds: int) -> bool:
+        """Whether each of `contestants` was to take part in it, when so many rounds of so many seconds were asked."""
+        if workload not in self._results:
+            return False
+        occasion = self.occasion(workload)
+        is_alike = (occasion.rounds, occasion.seconds) == (rounds, seconds)
+        return is_alike and set(contestants) <= set(self.contestants(workload))
+
     def why_not(self, workload: str, contestant: str) -> tuple[str, str] | None:
         """("error" or "lacks", the reason) for one that has no full set of rounds, else None."""
         entry = self._results[workload][contestant]
@@ -108,6 +116,11 @@ class Run:
     def errors(self, workload: str, contestant: str) -> int:
         """Of all its rounds together."""
         return round(sum(self.values(workload, contestant, "errors")))
+
+    def fewest_answers(self, workload: str, contestant: str) -> float:
+        """Of any of its rounds, with refusals where its load counts them; 0 if there is none."""
+        answers = self.values(workload, contestant, "answers") or self.values(workload, contestant, "requests")
+        return min(answers, default=0)
 
     def ratio(self, workload: str, contestant: str, figure: str, base: str = FLOOR) -> float | None:
         """The median of the ratios to `base` in the same round; None where either has none."""

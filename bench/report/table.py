@@ -16,17 +16,24 @@ from bench.load.idle import Idle
 from bench.load.one_by_one import OneByOne
 from bench.load.paced import Paced
 from bench.report.results import FLOOR, Occasion, Run
+from bench.rounds import LONG_S
 from bench.workloads import HalfLoad, Workload
+
+ONCE: Final = ", ".join(workload.name for workload in workloads.WORKLOADS if workload.most_rounds == 1)
 
 
 @dataclass(frozen=True)
 class Column:
-    """show: how a median is written. has_ratio: to the floor, in the same round."""
+    """show: how a median is written. has_ratio: to the floor, in the same round.
+
+    least_answers: of a round, for the figure to be told.
+    """
 
     title: str
     figure: str
     show: Callable[[float], str]
     has_ratio: bool = False
+    least_answers: int = 0
 
 
 def whole(value: float) -> str:
@@ -58,7 +65,7 @@ CPU: Final = Column("CPU us/request", "cpu_us", tenths, has_ratio=True)
 QUANTILES: Final = (
     Column("p50 ms", "p50_us", us_as_ms, has_ratio=True),
     Column("p99 ms", "p99_us", us_as_ms),
-    Column("p99.9 ms", "p999_us", us_as_ms),
+    Column("p99.9 ms", "p999_us", us_as_ms, least_answers=1000),  # of fewer it is their maximum
 )
 MEMORY: Final = Column("memory MB", "memory_kb", kb_as_mb)
 PREDICT: Final = (Column("predict us", "predict_us", whole), Column("beyond predict us", "overhead_us", whole))
@@ -120,6 +127,8 @@ def _cell(run: Run, workload: str, contestant: str, column: Column, *, with_spre
     cell = run.cell(workload, contestant, column.figure)
     if cell is None:
         return ""
+    if run.fewest_answers(workload, contestant) < column.least_answers:
+        return "-"
     text = column.show(cell.median)
     if with_spread:
         text += f" ±{cell.spread * 100:.0f} %"
@@ -152,8 +161,9 @@ def occasion_table(run: Run) -> str:
 
 
 def _facts(occasion: Occasion) -> dict[str, str]:
-    rounds = f"{occasion.rounds} of {occasion.seconds} s, interleaved; medians, ± half their range"
-    return {**occasion.facts, "rounds": rounds}
+    longer = f"{max(occasion.seconds, LONG_S)} s where repeated"
+    rounds = f"{occasion.rounds} of {occasion.seconds} s ({ONCE}: 1; {longer}), interleaved"
+    return {**occasion.facts, "rounds": f"{rounds}; medians, ± half their range"}
 
 
 def _common(run: Run) -> dict[str, str]:
@@ -201,6 +211,9 @@ def tables(run: Run) -> Iterator[str]:
 def document(run: Run) -> str:
     """All of a run as one Markdown text."""
     head = "# Results\n\nWritten by `python -m bench`; see bench/README.md for what is measured and how.\n"
-    ratios = "`x` is the median of the ratios to the floor in the same round."
-    parts = [machine_table(run), occasion_table(run), version_table(run), ratios]
+    signs = (
+        "`x` is the median of the ratios to the floor in the same round; `-` is the p99.9 of a round with fewer than "
+        "1,000 answers, which would be their maximum."
+    )
+    parts = [machine_table(run), occasion_table(run), version_table(run), signs]
     return "\n".join([head, *(f"{part}\n" for part in parts if part), *tables(run)])

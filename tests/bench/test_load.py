@@ -150,6 +150,7 @@ def test_an_answer_that_wrk_saw_refused_is_no_request_served() -> None:
     }  # fmt: skip
     figures = Closed(1).figures(measured)
     assert (figures["rps"], figures["errors"]) == (30, 43)
+    assert (figures["requests"], figures["answers"]) == (60, 100)
     assert figures["overhead_us"] == pytest.approx(1e6 / 30 - 10_000)
     with pytest.raises(TooSlowError, match="no answer"):
         Closed(1).figures({**measured, "requests": 40})

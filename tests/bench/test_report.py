@@ -21,6 +21,7 @@ def rounds(*rates: float, **more: float) -> dict[str, Any]:
         "p999_us": 4000.0,
         "memory_kb": 2000.0,
         "errors": 0.0,
+        "requests": 1000.0,
     }
     return {"rounds": [{**figures, "rps": rate, **more} for rate in rates]}
 
@@ -108,6 +109,36 @@ def test_the_table_says_what_was_measured_when_and_with_which_versions(run: Run)
     assert "| sync-c1 | 1843-02-02 | 6 | 1 of 1 s" in text
     assert "| fastserve | 1.1 | orjson 3 |" in text
     assert text.count("| abacus |") == 1
+
+
+def test_the_table_says_which_rounds_are_fewer_or_longer(run: Run) -> None:
+    assert "| rounds | 3 of 1 s (idle: 1; 12 s where repeated), interleaved;" in table.document(run)
+
+
+@pytest.mark.parametrize(
+    "fewest, cell",
+    [
+        ({"requests": 1000.0}, "4.00"),
+        ({"requests": 999.0}, "-"),
+        ({"requests": 10.0, "answers": 1000.0}, "4.00"),
+        ({"requests": 10.0, "answers": 999.0}, "-"),
+    ],
+)
+def test_the_maximum_of_few_answers_is_not_told_as_a_quantile(run: Run, fewest: dict[str, float], cell: str) -> None:
+    figures = rounds(100, requests=5000.0, answers=5000.0)["rounds"][0]
+    if "answers" not in fewest:
+        del figures["answers"]
+    measured = {"sync-c1": {"fastserve": {"rounds": [figures, {**figures, **fewest}]}}}
+    text = table.workload_table(run.joined(later(run), measured), workloads.BY_NAME["sync-c1"])
+    assert f"| 1.50 | 3.00 | {cell} |" in text
+
+
+def test_a_workload_is_there_with_all_contestants_rounds_and_seconds(run: Run) -> None:
+    assert run.has("sync-c64", ["floor", "fastserve", "ray"], 3, 1)  # ray failed, and was measured so
+    assert not run.has("sync-c64", ["floor", "truss"], 3, 1)
+    assert not run.has("sync-c64", ["floor"], 5, 1)
+    assert not run.has("sync-c64", ["floor"], 3, 2)
+    assert not run.has("sync-c8", ["floor"], 3, 1)
 
 
 def test_every_workload_has_columns() -> None:

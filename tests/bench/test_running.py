@@ -222,12 +222,19 @@ def test_a_round_without_an_answer_is_tried_again_for_longer(monkeypatch: pytest
     assert slow.lasted[-2:] == [1, LONG_S]
 
 
-def test_a_round_without_an_answer_for_each_connection_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("connections, lasted", [(3, 1), (4, LONG_S)])
+def test_a_round_with_fewer_answers_than_connections_is_too_short(
+    connections: int, lasted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrk(port: int, path: str, connections: int, seconds: int, arguments: list[str]) -> dict[str, float]:
+        told = dict.fromkeys(("p50_us", "p99_us", "p999_us", "lost", "timeouts", "predict_us"), 0.0)
+        return {**told, "seconds": seconds, "requests": 3 * seconds, "refused": 2 * seconds}
+
     monkeypatch.setattr(environments, "ensure", lambda _: Path(sys.executable))
-    monkeypatch.setattr(Closed, "drive", lambda _self, _server, _question, seconds: {"requests": seconds})
-    workload = dataclasses.replace(ECHO, load=Closed(3))
+    monkeypatch.setattr("bench.load.closed.wrk", wrk)
+    workload = dataclasses.replace(ECHO, load=Closed(connections))
     results = Rounds([field.BY_NAME["floor"]], 1, 1, lambda _: None).run([workload])
-    assert [figures["requests"] for figures in results["echo"]["floor"]["rounds"]] == [LONG_S]
+    assert [figures["seconds"] for figures in results["echo"]["floor"]["rounds"]] == [lasted]
 
 
 def test_a_run_goes_on_where_one_was_cut_or_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,11 +242,12 @@ def test_a_run_goes_on_where_one_was_cut_or_begins_anew(tmp_path: Path, monkeypa
 
     class Fake:
         def __init__(self, *arguments: Any) -> None:
-            self._save = arguments[-1]
+            self._contestants, *_, self._save = arguments
 
         def run(self, chosen: list[Workload]) -> None:
             measured.append([workload.name for workload in chosen])
-            self._save({workload.name: {"floor": {"rounds": [{"rps": 1.0}]}} for workload in chosen})
+            entries = {contestant.name: {"rounds": [{"rps": 1.0}]} for contestant in self._contestants}
+            self._save({workload.name: entries for workload in chosen})
 
     def bench(*words: str) -> list[str]:
         monkeypatch.setattr(sys, "argv", ["bench", "--contestants", "floor", "--out", str(tmp_path), *words])
@@ -251,8 +259,13 @@ def test_a_run_goes_on_where_one_was_cut_or_begins_anew(tmp_path: Path, monkeypa
     monkeypatch.setattr("bench.__main__.os.sched_setaffinity", lambda *_: None)
     assert bench("--workloads", "sync-c1") == ["sync-c1"]
     assert bench("--workloads", "sync-c1,sync-c8", "--missing") == ["sync-c1", "sync-c8"]
+    both = ["--workloads", "sync-c1,sync-c8", "--missing"]
+    bench("--workloads", "sync-c1", "--missing", "--contestants", "floor,ray")
+    bench(*both, "--contestants", "ray,floor")
+    bench(*both, "--full")  # rounds of a full run are shorter
+    bench(*both, "--full")
     assert bench("--workloads", "start", "--fresh") == ["start"]
-    assert measured == [["sync-c1"], ["sync-c8"], ["start"]]
+    assert measured == [["sync-c1"], ["sync-c8"], ["sync-c1"], ["sync-c8"], ["sync-c1", "sync-c8"], [], ["start"]]
     assert (tmp_path / "table.md").read_text().count("### ") == 1
     monkeypatch.setattr("bench.__main__.machine.describe", lambda: {"processor": "abacus", "cores": "10"})
     with pytest.raises(SystemExit, match="2"):
