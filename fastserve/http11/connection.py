@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
                 if content is not received:
                     self._run(Request(head, content, self))
                     return
-            if reader.form is not None:
+            if reader.form is not None:  # or with a few values of it changed: half of what parsing it costs
                 filled = reader.recognise_head(reader.form, received)
                 if filled is not None and len(received) == filled.message_size:
                     self._run(Request(filled, received[len(filled.section) :], self))
