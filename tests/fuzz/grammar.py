@@ -33,6 +33,7 @@ VALUES: Final = (
     b"chunked",
     b"close",
 )
+VARIED: Final = (b"Traceparent", b"X-Request-ID", b"Accept", b"Connection-Id", b"Content-Type", b"Proxy-Connection")
 BLANKS: Final = (b" ", b"", b"\t", b"  ", b" \t ")
 QUERIES: Final = (b"", b"?", b"?a=b", b"?a=/no/..//&b=%20", b"?http://y/")
 # Content that would be a request, or the end of one, to whoever frames the message in another way.
@@ -75,7 +76,9 @@ class Stream(NamedTuple):
 
 
 def make_stream(choices: Choices) -> Stream:
-    """1 to 4 messages, rarely 20 to 40, pipelined."""
+    """1 to 4 messages, rarely 20 to 40, pipelined; or some that are alike."""
+    if one_in(choices, 6):
+        return _make_alike(choices)
     count = 20 + choices.below(21) if one_in(choices, 60) else 1 + choices.below(4)
     raw = b""
     expected: list[Expected] = []
@@ -87,6 +90,26 @@ def make_stream(choices: Choices) -> Stream:
             expected.append(message.expected)
             stays_open = not message.closes
     return Stream(raw, tuple(expected), stays_open)
+
+
+def _make_alike(choices: Choices) -> Stream:
+    """4 to 8 messages whose header sections differ in some values, which may mean something."""
+    raw = b""
+    expected = []
+    varied = pick(choices, VARIED)
+    names = [b"Host", b"Content-Length", varied, b"User-Agent"]
+    start = choices.below(len(names))
+    blank = pick(choices, BLANKS)
+    values = dict.fromkeys(names, b"v")
+    for _ in range(4 + choices.below(5)):
+        content = choices.octets(5)
+        if one_in(choices, 4):
+            content += pick(choices, TRAPS)
+        values |= {varied: pick(choices, VALUES), b"Content-Length": b"%d" % len(content)}
+        lines = [b"%b:%b%b\r\n" % (name, blank, values[name]) for name in names]
+        raw += b"POST /alike HTTP/1.1\r\n%b\r\n%b" % (b"".join(lines[start:] + lines[:start]), content)
+        expected.append(Expected(b"POST", b"/alike", content))
+    return Stream(raw, tuple(expected), stays_open=True)
 
 
 def make_message(choices: Choices, number: int) -> Message:

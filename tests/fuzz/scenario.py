@@ -9,14 +9,17 @@ import dataclasses
 import enum
 import itertools
 import json
+import re
 from typing import Any, Final, NamedTuple
 
-from tests.fuzz.choices import Choices
+from tests.fuzz.choices import Choices, one_in
 
 # The bit of a manner that says: not at once, but in later turns.
 LATER: Final = 0x80
 # Pieces of one stream: more say nothing new, and byte by byte is a test of its own.
 MAX_CUTS: Final = 8
+# Where a client mostly lets a read begin.
+REQUEST_LINE: Final = re.compile(rb"[A-Z]{3,7} /[^ ]{0,40} HTTP/1")
 
 
 class Ending(enum.IntEnum):
@@ -96,6 +99,8 @@ def redress(choices: Choices, scenario: Scenario) -> Scenario:
 
 
 def _make_cuts(choices: Choices, raw: bytes) -> tuple[int, ...]:
+    if one_in(choices, 3):
+        return tuple(found.start() for found in itertools.islice(REQUEST_LINE.finditer(raw), MAX_CUTS))
     return tuple(sorted(choices.below(len(raw) + 1) for _ in range(choices.below(MAX_CUTS + 1))))
 
 
