@@ -77,6 +77,11 @@ def parse_head(section: bytes, config: Config) -> Head:
     fields = {name.lower(): value.rstrip() for name, value in sink.items()}  # llhttp keeps trailing white space
     if len(fields) != lines:  # llhttp refuses line folding, so a line less is a name that was repeated
         fields = _join_repeated(list_fields(section))
+    return make_head(section, line, fields, config)
+
+
+def make_head(section: bytes, line: RequestLine, fields: dict[bytes, bytes], config: Config) -> Head:
+    """What a section means whose grammar is good. Raises RequestError: 400, 413, 415, 417 and 501."""
     is_http10 = line.is_http10
     _check_host(fields.get(b"host"), is_http10)
     if line.authority is not None:
@@ -198,7 +203,8 @@ def _check_host(host: bytes | None, is_http10: bool) -> None:
 
 def _parse_framing(fields: dict[bytes, bytes], is_http10: bool, config: Config) -> int:
     """The content's length or CHUNKED, in one way only (RFC 9112 section 6.3)."""
-    if fields.get(b"content-encoding", b"identity").lower() != b"identity":
+    encoding = fields.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
         raise RequestError(415, "content must come unencoded", (("Accept-Encoding", "identity"),))
     length = fields.get(b"content-length")
     coding = fields.get(b"transfer-encoding")
@@ -210,13 +216,16 @@ def _parse_framing(fields: dict[bytes, bytes], is_http10: bool, config: Config) 
         if coding.lower() != b"chunked":
             raise RequestError(501 if _is_foreign(coding) else 400, "the only Transfer-Encoding taken is chunked")
         return CHUNKED
-    if length is None:
-        return 0
-    if not length.isdigit() or int(length[:20]) > MAX_CONTENT_LENGTH or len(length) > 20:
+    return 0 if length is None else parse_content_length(length, config)
+
+
+def parse_content_length(value: bytes, config: Config) -> int:
+    """The bytes of content to come (RFC 9110 section 8.6). Raises RequestError 400 or 413."""
+    if len(value) > 20 or not value.isdigit() or (length := int(value)) > MAX_CONTENT_LENGTH:
         raise RequestError(400, "Content-Length is not a number of bytes")
-    if int(length) > config.max_content_bytes:
+    if length > config.max_content_bytes:
         raise RequestError(413, f"content over {config.max_content_bytes} bytes")
-    return int(length)
+    return length
 
 
 def _is_foreign(coding: bytes) -> bool:

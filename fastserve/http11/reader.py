@@ -9,25 +9,33 @@ from __future__ import annotations
 from typing import Final
 
 from fastserve.http11.content import Content
+from fastserve.http11.form import Form, form_of
 from fastserve.http11.listener import Listener
 from fastserve.http11.parser import EarlyRefusal, parse_head
 from fastserve.messages import CHUNKED, Head
 
 _NO_HEAD: Final = Head(b"\0", b"", b"", b"", {}, content_length=CHUNKED)  # equals no section, and has no size
 
+# How often a form is looked for though the last was of no use. To make one costs about what the use of one saves, so
+# that each use pays for another, and heads that are to make it costly soon have it given up.
+FORM_TRIES: Final = 6
+
 
 class MessageReader:
     """What one connection has received and not yet taken.
 
-    head: of the latest message.
+    head: of the latest message, or of the one that was received and is to be taken next.
+    form: what it is likely that the next section looks like; None if that is not known.
     unread: what was received, from some byte that has been taken on; empty once all of it has been.
     """
 
-    __slots__ = ("_early", "_listener", "_taken", "head", "unread")
+    __slots__ = ("_early", "_listener", "_taken", "_tries_left", "form", "head", "unread")
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener  # for its limits, and the route of each head that is parsed
         self.head = _NO_HEAD
+        self.form: Form | None = None
+        self._tries_left = FORM_TRIES  # to find a form
         self.unread = b""
         self._taken = 0  # bytes of `unread` that have been
         self._early: EarlyRefusal | None = None  # watches an incomplete header section
@@ -53,11 +61,34 @@ class MessageReader:
             return False
         section = self.unread[self._taken : end]
         if section != self.head.section:
-            self.head = parse_head(section, self._listener.config)
+            before, self.head = self.head, parse_head(section, self._listener.config)
             self.head.route = self._listener.route(self.head)
+            self._find_form(before)
         self._early = None
         self._take_until(end)
         return True
+
+    def recognise_head(self, form: Form, received: bytes) -> Head | None:
+        """The head that a message begins with, if it is all in `received` and of `form`.
+
+        It is `head` then, and need not be parsed when it is taken, which it is not yet.
+        """
+        head = form.fill(received)
+        if head is not None:
+            if head.route is None:
+                head.route = self._listener.route(head)
+            self.head = head
+            if self._tries_left < FORM_TRIES:
+                self._tries_left += 1
+        return head
+
+    def _find_form(self, before: Head) -> None:
+        """`head` had to be parsed; what it has in common with the one before, the next may have too."""
+        if self._tries_left:
+            self._tries_left -= 1
+            self.form = form_of(before, self.head, self.form, self._listener.config) or self.form
+        else:
+            self.form = None
 
     def take_whole_content(self) -> bytes | None:
         """All content of the message whose head was taken, if it is here; None, and nothing taken, if it is not."""

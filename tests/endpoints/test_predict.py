@@ -18,12 +18,13 @@ from fastserve.endpoints.prediction import Prediction
 from fastserve.endpoints.replies import TURN_S
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
-from fastserve.messages import CHUNKED, Head, Request
+from fastserve.messages import CHUNKED, MEANINGFUL, Head, Request
 from fastserve.model.contract import Kind, Method, Takes
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.streams import TAKE_CHUNKS, Stream, StreamBudget
 from fastserve.model.typed import InputType
 from tests.support.responder import RecordingResponder
+from tests.support.watched import WatchedFields
 
 
 class FakeTimer:
@@ -397,3 +398,12 @@ def test_an_exception_that_cannot_be_shown_still_ends_its_request(kind: type[Exc
     stream.put(b"a")
     stream.end(kind())
     assert scene.responder.calls == ["head", "chunks", "abort"]
+
+
+def test_no_other_field_bears_on_the_route_than_those_said_to() -> None:
+    fields = WatchedFields({b"content-type": b"application/json", b"accept": b"application/json"})
+    head = Head(b"", b"POST", b"/predict", b"/predict", fields)
+    fields.asked.clear()
+    Scene().endpoint.route(head)
+    assert fields.asked == {b"content-type"}
+    assert fields.asked <= MEANINGFUL
