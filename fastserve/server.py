@@ -131,6 +131,7 @@ class Server:
         self._runtime.on_adopted.append(self._watch_environment)
         self._reloader = self._make_reloader(reread, environ) if config.reload else None
         self._listener = Listener(loop, config, Router(self._endpoints()).route)
+        self._runtime.on_adopted.append(self._listener.reroute)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
         self._failure: SetupError | None = None
@@ -245,6 +246,7 @@ class Server:
         """The model is loaded. began: when that did, monotonic."""
         if self._lifecycle.state is State.STARTING:
             self._lifecycle.move_to(State.READY)
+            self._listener.reroute()
             _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
 
     def _watch_environment(self) -> None:

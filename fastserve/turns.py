@@ -16,9 +16,9 @@ from typing import Final
 
 # Long enough that the turns themselves (20 us) cost little. Who is beside a flood waits for two or three of them.
 TURN_S: Final = 0.0005
-# What those in turn do later in the same round is not seen in advance: coroutines begin only after all have been
-# woken, and what streams yield is written after that. So no more than these go on in one round, and half as many as
-# in the round before if that took longer than LONG_S.
+# What those in turn do later in the same round is not seen in advance: the coroutines that they wake go on only after
+# all have been woken. So no more than these go on in one round, and half as many as in the round before if that took
+# longer than LONG_S.
 MOST_IN_TURN: Final = 16
 LONG_S: Final = 2 * TURN_S
 

@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
             head = reader.head
             if len(received) == head.message_size:
                 content = received.removeprefix(head.section)
-                if content is not received:
+                if content is not received:  # which CPython gives back itself where there is nothing to remove
                     self._run(Request(head, content, self))
                     return
             if reader.form is not None:  # or with a few values of it changed: half of what parsing it costs
@@ -284,6 +284,9 @@ class Connection(asyncio.Protocol):
         if self._phase is not Phase.CLOSED:
             self._move_to(Phase.CLOSED)
         self._transport.abort()
+
+    def reroute(self) -> None:
+        self._reader.reroute()
 
     def check_deadline(self, now: float) -> None:
         config = self._listener.config

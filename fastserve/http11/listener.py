@@ -29,11 +29,15 @@ class OpenConnection(Watched, Protocol):
         """Drop everything, what is written and not sent included."""
         ...
 
+    def reroute(self) -> None:
+        """The same head may have another route from now on."""
+        ...
+
 
 class Listener:
     """What all connections of one server share.
 
-    route: finds what answers a head; called once for each head that is parsed.
+    route: finds what answers a head; called once for each head that is parsed, and again by `reroute`.
     is_draining: the server is stopping: every response closes its connection.
     acceptor: told of each connection that comes or goes; None before there is one.
     context: that of no request.
@@ -92,6 +96,11 @@ class Listener:
             self.acceptor.on_lost(len(self.connections))
         if not self.connections and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def reroute(self) -> None:
+        """What answers a head has changed: the model was loaded, or loaded anew."""
+        for connection in tuple(self.connections):
+            connection.reroute()
 
     def abort(self) -> None:
         """End every connection at once, whatever is in flight."""

@@ -90,6 +90,12 @@ class MessageReader:
         else:
             self.form = None
 
+    def reroute(self) -> None:
+        """The head that is remembered may lead elsewhere now, and so may those that are like it."""
+        self.form = None
+        if self.head is not _NO_HEAD:
+            self.head.route = self._listener.route(self.head)
+
     def take_whole_content(self) -> bytes | None:
         """All content of the message whose head was taken, if it is here; None, and nothing taken, if it is not."""
         end = self._taken + self.head.content_length

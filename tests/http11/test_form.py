@@ -14,7 +14,7 @@ from fastserve.http11.form import MAX_BLANKS, MAX_FORM_BYTES, Form, form_of
 from fastserve.http11.parser import make_head, parse_head, parse_request_line
 from fastserve.http11.phase import Phase
 from fastserve.http11.reader import FORM_TRIES
-from fastserve.messages import MEANINGFUL, Head
+from fastserve.messages import MEANINGFUL, Head, Response, Route
 from tests.support.fakes import Peer
 from tests.support.watched import WatchedFields
 
@@ -171,6 +171,29 @@ def test_a_form_is_not_made_of_what_is_parsed_with_more_than_its_lines() -> None
         parse_head(write({b"Host": b"x", b"A": b"%d" % n}, b"GET http://y/ HTTP/1.1"), config) for n in (1, 2)
     )
     assert form_of(before, head, None, config) is None
+
+
+@pytest.mark.parametrize("values", [[b"1", b"1"], [b"1", b"2", b"3", b"4"]])
+def test_what_is_remembered_of_heads_leads_elsewhere_once_routes_have_changed(values: list[bytes]) -> None:
+    peer = Peer()
+
+    def ask(value: bytes) -> bytes:
+        before = len(peer.transport.sent)
+        return peer.send(write({**FIELDS, b"traceparent": value}) + b"{}")[before:]
+
+    for value in values:
+        assert ask(value).startswith(b"HTTP/1.1 200 ")
+    changed = Route(lambda request: request.connection.send_response(request, Response((415, b""), b"")))
+    peer.listener.route = lambda head: changed
+    peer.listener.reroute()
+    assert ask(values[-1]).startswith(b"HTTP/1.1 415 ")
+    assert ask(b"another").startswith(b"HTTP/1.1 415 ")
+
+
+def test_routes_may_change_before_anything_is_received() -> None:
+    peer = Peer()
+    peer.listener.reroute()
+    assert peer.send(write(FIELDS) + b"{}").startswith(b"HTTP/1.1 200 ")
 
 
 def test_blanks_remain_where_the_field_is_still_there() -> None:
