@@ -29,6 +29,8 @@ GROWTH_BYTES: Final = MIB
 # From here on glibc maps a block of its own, whose pages are there once they are written to: then all of it is asked
 # for at once, and nothing is zero-filled here. A buffer that grows beyond it is moved, and was there twice meanwhile.
 MAPPED_BYTES: Final = 32 * MIB
+# As much must have arrived before that: where memory that is asked for counts, promises alone are to take little.
+MAPPED_AFTER_BYTES: Final = 4 * MIB
 # Reads of a sender's tiny segments that are kept apart: an object takes 33 bytes besides its own.
 MAX_PIECES: Final = 64
 
@@ -244,22 +246,33 @@ class LargeReceiver(asyncio.BufferedProtocol):
         self._on_complete = on_complete
         self._length = content.received + content.missing
         self.received = content.received
-        begun = content.take()
-        if self._length < MAPPED_BYTES:
-            self._file = io.BytesIO()
-            self._capacity = self.received
-        else:
-            self._file = io.BytesIO(bytes(self._length))
-            self._capacity = self._length
-        self._file.write(begun)
+        self._file = io.BytesIO()
+        self._file.write(content.take())
+        self._capacity = self.received
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        if self._capacity == self.received:
-            growth = min(max(self.received, LEAST_GROWTH_BYTES), GROWTH_BYTES)
-            self._capacity = min(self._length, self.received + growth)
-            self._file.seek(self._capacity - 1)
-            self._file.write(b"\0")
+        if self._capacity == self.received and not self._map_all():
+            self._grow()
         return self._file.getbuffer()[self.received : self._capacity]
+
+    def _grow(self) -> None:
+        growth = min(max(self.received, LEAST_GROWTH_BYTES), GROWTH_BYTES)
+        self._capacity = min(self._length, self.received + growth)
+        self._file.seek(self._capacity - 1)
+        self._file.write(b"\0")
+
+    def _map_all(self) -> bool:
+        """Have room for all that is to come, if that is worth it and there is as much."""
+        if self._length < MAPPED_BYTES or self.received < MAPPED_AFTER_BYTES:
+            return False
+        try:
+            file = io.BytesIO(bytes(self._length))
+        except MemoryError:
+            return False
+        file.write(self._file.getbuffer())
+        self._file = file
+        self._capacity = self._length
+        return True
 
     def buffer_updated(self, nbytes: int) -> None:
         self.received += nbytes

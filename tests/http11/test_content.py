@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from fastserve.config import Config
 from fastserve.errors import RequestError
+from fastserve.http11 import content as content_module
 from fastserve.http11.connection import PROMPT_BURST
 from fastserve.http11.content import (
     CHUNK_BURST,
+    MAPPED_AFTER_BYTES,
     MAPPED_BYTES,
     MAX_EXTENSION_BYTES,
     ChunkedContent,
@@ -141,22 +143,42 @@ def test_tiny_reads_take_no_more_memory_than_their_content() -> None:
     assert content.take() == b"ab" * 10_000
 
 
-@pytest.mark.parametrize("received", [1, 1000, 300 * KIB, 3 * MIB])
-def test_room_for_large_content_follows_what_has_come_and_not_what_was_promised(received: int) -> None:
-    content = SizedContent(MAPPED_BYTES - 1)
+@pytest.mark.parametrize("received", [1, 1000, 300 * KIB, 3 * MIB, MAPPED_AFTER_BYTES - 1, MAPPED_AFTER_BYTES])
+@pytest.mark.parametrize("length", [MAPPED_BYTES - 1, MAPPED_BYTES, 100 * MIB])
+def test_room_for_large_content_follows_what_has_come_and_not_what_was_promised(received: int, length: int) -> None:
+    content = SizedContent(length)
     content.feed(b"x" * received, 0)
     receiver = LargeReceiver(Peer().connection, content, lambda: None)
     with receiver.get_buffer(-1) as room:
-        assert 0 < len(room) <= min(max(received, 16 * KIB), MIB)
+        if received == MAPPED_AFTER_BYTES and length >= MAPPED_BYTES:
+            assert len(room) == length - received
+        else:
+            assert 0 < len(room) <= min(max(received, 16 * KIB), MIB)
 
 
-def test_the_largest_content_takes_no_memory_before_it_has_come() -> None:
+def test_room_for_all_of_it_takes_no_memory_before_it_has_come() -> None:
     began = resident_bytes()
-    receivers = [LargeReceiver(Peer().connection, SizedContent(100 * MIB), lambda: None) for _ in range(10)]
-    for receiver in receivers:
-        with receiver.get_buffer(-1) as room:
+    receivers = []
+    for _ in range(5):
+        content = SizedContent(100 * MIB)
+        content.feed(bytes(MAPPED_AFTER_BYTES), 0)
+        receivers.append(LargeReceiver(Peer().connection, content, lambda: None))
+        with receivers[-1].get_buffer(-1) as room:
+            assert len(room) == 96 * MIB
             room[: 300 * KIB] = bytes(300 * KIB)
-    assert resident_bytes() - began < 10 * MIB
+    assert resident_bytes() - began < 5 * (MAPPED_AFTER_BYTES + MIB)
+
+
+def test_without_room_for_all_of_it_at_once_it_is_received_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(size: int) -> bytes:
+        raise MemoryError
+
+    content = SizedContent(MAPPED_BYTES)
+    content.feed(b"x" * MAPPED_AFTER_BYTES, 0)
+    receiver = LargeReceiver(Peer().connection, content, lambda: None)
+    monkeypatch.setitem(vars(content_module), "bytes", refuse)
+    with receiver.get_buffer(-1) as room:
+        assert len(room) == MIB
 
 
 @pytest.mark.parametrize("length", [MAPPED_BYTES - 1, MAPPED_BYTES])
