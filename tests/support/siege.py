@@ -48,7 +48,8 @@ class Siege:
         self._check_neighbour()
         _check_footprint(before, after)
         if idles:
-            assert after.cpu_s - before.cpu_s < 0.9 * lasted, "it spins"
+            # Some attacks last 0.1 s, which is ten ticks of the CPU clock, and make work for most of it.
+            assert after.cpu_s - before.cpu_s < 0.9 * lasted + 0.05, "it spins"
         assert "Traceback" not in self.server.read_log()
         assert self.server.predict({"wish": "open streams"}) == 0
 
