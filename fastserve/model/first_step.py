@@ -87,7 +87,7 @@ class _UnseenTask(asyncio.Task[None]):
 
 
 class _WholeTask(asyncio.Task[None]):
-    """What becomes of it."""
+    """What becomes of it: of the same layout, so that a task can change its class, and without the watch on it."""
 
     __slots__ = ("awaited", "parts")
 

@@ -1,4 +1,4 @@
-"""A coroutine whose first step is taken at once cannot be told from one that a Task runs from the start."""
+"""A coroutine whose first step is taken at once sees what one sees that a Task runs from the start."""
 
 from __future__ import annotations
 
