@@ -18,12 +18,12 @@ CHUNK: Final = b"8 bytes."
 
 @dataclass(frozen=True)
 class Question:
-    """body: what is sent. is_right: of an answer's content, without envelope. says_predict_us: the answer does."""
+    """body: what is sent. is_right: of an answer's content, without envelope. is_timed: they tell of predict."""
 
     body: bytes
     is_right: Callable[[bytes], bool]
     content_type: str = JSON
-    says_predict_us: bool = False
+    is_timed: bool = False
 
     def content(self, is_wrapped: bool) -> bytes:
         """The body, in Cog's envelope where the contestant has it."""
@@ -104,7 +104,7 @@ def mlp(rows: int = 8, features: int = 64) -> Question:
         y = json.loads(content)["y"]
         return len(y) == rows and all(len(row) == features for row in y)
 
-    return Question(body, is_right, says_predict_us=True)
+    return Question(body, is_right, is_timed=True)
 
 
 def minilm() -> Question:
@@ -114,8 +114,8 @@ def minilm() -> Question:
         (row,) = json.loads(content)["embeddings"]
         return len(row) == 384 and abs(sum(value * value for value in row) - 1) < 1e-3
 
-    return Question(body, is_right, says_predict_us=True)
+    return Question(body, is_right, is_timed=True)
 
 
 def matmul() -> Question:
-    return Question(b'{"v":12}', lambda content: json.loads(content)["echo"] == {"v": 12}, says_predict_us=True)
+    return Question(b'{"v":12}', lambda content: json.loads(content)["echo"] == {"v": 12})

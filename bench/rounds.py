@@ -205,7 +205,7 @@ class Rounds:
         return figures
 
     def _turn_at_half_load(self, workload: Workload, server: Server, floor: Server | None) -> Figures:
-        """Half of what this contestant answered in a closed loop; and what the floor's p50 is at that rate."""
+        """Half of what this contestant answered in a closed loop; and what the floor's quantiles are at that rate."""
         name = server.contestant.name
         if name not in self._capacities:
             closed = self.results.get(f"sync-c{CAPACITY_AT}", {}).get(name, {}).get("rounds")
@@ -215,7 +215,7 @@ class Rounds:
         figures = self._load(half, workload.question, server, self._seconds)
         if floor is not None:
             beside = figures if floor is server else self._load(half, workload.question, floor, self._seconds)
-            figures["floor_p50_us"] = beside["p50_us"]
+            figures.update({f"floor_{name}": beside[name] for name in ("p50_us", "p999_us")})
         return figures
 
     def _restart(self, server: Server) -> Figures:

@@ -1,9 +1,10 @@
 -- POST the content of a file. Arguments: the file, its Content-Type, and any of these words:
--- "predict_us": answers say how long predict took; "varied": every request has a field of its own; "many": 20 fields such
+-- "timed": answers say how long predict took and since when none had run (`timed` in work.py); "varied": every request has a field of its own; "many": 20 fields such
 -- as a browser or SDK and the proxy before it send, instead of wrk's Host, Content-Type and Content-Length.
 local threads = {}
 predict_us = 0
-predicts = 0
+between_us = 0
+predicts = -1  -- the first does not count: before it nothing was asked
 
 function setup(thread)
   table.insert(threads, thread)
@@ -47,12 +48,15 @@ function init(args)
       return wrk.format()
     end
   end
-  if is.predict_us then
+  if is.timed then
     function response(status, headers, body)
       local took = tonumber(body:match('"predict_us": ?(%d+)'))
       if took then
-        predict_us = predict_us + took
         predicts = predicts + 1
+        if predicts > 0 then
+          predict_us = predict_us + took
+          between_us = between_us + tonumber(body:match('"between_us": ?(%d+)'))
+        end
       end
     end
   end
@@ -60,13 +64,14 @@ end
 
 function done(summary, latency, requests)
   local e = summary.errors
-  local us, count = 0, 0
+  local predict, between, count = 0, 0, 0
   for _, thread in ipairs(threads) do
-    us = us + thread:get("predict_us")
-    count = count + thread:get("predicts")
+    predict = predict + thread:get("predict_us")
+    between = between + thread:get("between_us")
+    count = count + math.max(thread:get("predicts"), 0)
   end
   io.write(string.format(
-    '{"requests": %d, "seconds": %f, "p50_us": %d, "p99_us": %d, "p999_us": %d, "lost": %d, "refused": %d, "timeouts": %d, "predict_us": %f}\n',
+    '{"requests": %d, "seconds": %f, "p50_us": %d, "p99_us": %d, "p999_us": %d, "lost": %d, "refused": %d, "timeouts": %d, "predict_us": %f, "between_us": %f}\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
-    e.connect + e.read + e.write, e.status, e.timeout, count > 0 and us / count or 0))
+    e.connect + e.read + e.write, e.status, e.timeout, count > 0 and predict / count or 0, count > 0 and between / count or 0))
 end

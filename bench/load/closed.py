@@ -36,8 +36,8 @@ class Closed:
             content.write(question.content(server.contestant.is_wrapped))
             content.flush()
             arguments = [content.name, question.content_type, *self.heads]
-            if question.says_predict_us:
-                arguments.append("predict_us")
+            if question.is_timed:
+                arguments.append("timed")
             measured = wrk(server.port, server.path, self.connections, seconds, arguments)
         return self.figures(measured)
 
@@ -53,8 +53,7 @@ class Closed:
         figures["errors"] = measured["lost"] + measured["refused"] + measured["timeouts"]
         if measured["predict_us"]:
             figures["predict_us"] = measured["predict_us"]
-            # One predict at a time and always one waiting: what a request takes beyond its predict is the server's.
-            figures["overhead_us"] = 1e6 / figures["rps"] - measured["predict_us"]
+            figures["between_us"] = measured["between_us"]
         return figures
 
 

@@ -68,14 +68,14 @@ QUANTILES: Final = (
     Column("p99.9 ms", "p999_us", us_as_ms, least_answers=1000),  # of fewer it is their maximum
 )
 MEMORY: Final = Column("memory MB", "memory_kb", kb_as_mb)
-PREDICT: Final = (Column("predict us", "predict_us", whole), Column("beyond predict us", "overhead_us", whole))
+PREDICT: Final = (Column("predict us", "predict_us", whole), Column("between predicts us", "between_us", whole))
 
 
 def columns(workload: Workload) -> list[Column]:
     """What is told of a workload, by the kind of its load."""
     load = workload.load
     if isinstance(load, Closed):
-        predict = PREDICT if workload.question.says_predict_us and workload.slots == 1 else ()
+        predict = PREDICT if workload.question.is_timed else ()
         return [RATE, CPU, *QUANTILES, *predict, MEMORY]
     if isinstance(load, OneByOne):
         is_stream = workload.work.startswith("stream")
@@ -87,9 +87,12 @@ def columns(workload: Workload) -> list[Column]:
     if isinstance(load, Paced):
         return [Column("chunks/s", "rps", whole), Column("CPU us/chunk", "cpu_us", tenths), *QUANTILES, MEMORY]
     if isinstance(load, HalfLoad):
-        beside = Column("floor's p50 ms at this rate", "floor_p50_us", us_as_ms)
+        beside = (
+            Column("floor's p50 at this rate", "floor_p50_us", us_as_ms),
+            Column("floor's p99.9", "floor_p999_us", us_as_ms),
+        )
         late = Column("client late us (p99)", "late_us", tenths)
-        return [Column("rate/s", "rate", whole), CPU, *QUANTILES, beside, late, MEMORY]
+        return [Column("rate/s", "rate", whole), CPU, *QUANTILES, *beside, late, MEMORY]
     if isinstance(load, Idle):
         each = Column("KiB each", "idle_kb", tenths)
         return [each, Column("still open", "kept", whole), RATE, QUANTILES[1], MEMORY]

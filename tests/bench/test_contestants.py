@@ -15,6 +15,7 @@ import pytest
 from bench import questions, workloads
 from bench.contestants import field
 from bench.contestants.field import Contestant, Job
+from bench.contestants.shared import work
 from bench.report import plots
 from bench.workloads import Workload
 
@@ -102,3 +103,11 @@ def test_embeddings_are_checked_for_their_length() -> None:
     assert not questions.minilm().is_answer(json.dumps({"embeddings": [[*row[:-1], 1.0]]}).encode(), False)
     assert questions.mlp(1, 2).is_answer(b'{"y": [[1, 2]]}', False)
     assert not questions.mlp(1, 2).is_answer(b'{"y": [[1]]}', False)
+
+
+def test_a_timed_predict_says_how_long_it_took_and_since_when_none_had_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 11.0, 11.5, 11.75, 13.75])  # made; began and ended, twice
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    predict = work.timed(lambda payload: {"echo": payload})  # type: ignore[no-untyped-call]  # work.py has no types
+    assert predict(1) == {"echo": 1, "predict_us": 500_000, "between_us": 1_000_000}
+    assert predict(2) == {"echo": 2, "predict_us": 2_000_000, "between_us": 250_000}

@@ -96,8 +96,26 @@ def sleep(payload):
     return {"echo": payload}
 
 
+def timed(predict):
+    """`predict` with two figures more in its result, in us: how long it took, and since when none had run.
+
+    With one at a time and always one waiting, the latter is all that a request costs beyond its predict.
+    """
+    ended = time.perf_counter()
+
+    def run(payload):
+        nonlocal ended
+        began = time.perf_counter()
+        since = began - ended
+        result = predict(payload)
+        ended = time.perf_counter()
+        return {**result, "predict_us": round((ended - began) * 1e6), "between_us": round(since * 1e6)}
+
+    return run
+
+
 def load_mlp():
-    """A small network on the CPU. Returns predict: {"x": rows of FEATURES floats} -> {"y": as many, "predict_us"}."""
+    """A small network. Returns predict, timed: {"x": rows of FEATURES floats} -> {"y": as many}."""
     import torch
 
     torch.manual_seed(0)
@@ -107,15 +125,13 @@ def load_mlp():
 
     @torch.inference_mode()
     def predict(payload):
-        began = time.perf_counter()
-        y = network(torch.tensor(payload["x"])).tolist()
-        return {"y": y, "predict_us": round((time.perf_counter() - began) * 1e6)}
+        return {"y": network(torch.tensor(payload["x"])).tolist()}
 
-    return predict
+    return timed(predict)
 
 
 def load_minilm():
-    """all-MiniLM-L6-v2. Returns predict: {"texts": [...]} -> {"embeddings": rows of 384 floats, "predict_us"}."""
+    """all-MiniLM-L6-v2. Returns predict, timed: {"texts": [...]} -> {"embeddings": rows of 384 floats}."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -125,27 +141,25 @@ def load_minilm():
 
     @torch.inference_mode()
     def predict(payload):
-        began = time.perf_counter()
         batch = tokenizer(payload["texts"], padding=True, truncation=True, max_length=256, return_tensors="pt")
         tokens = encoder(**batch).last_hidden_state  # (texts, tokens, 384)
         is_text = batch["attention_mask"].unsqueeze(-1)
         means = (tokens * is_text).sum(dim=1) / is_text.sum(dim=1)
         rows = torch.nn.functional.normalize(means).tolist()
-        return {"embeddings": rows, "predict_us": round((time.perf_counter() - began) * 1e6)}
+        return {"embeddings": rows}
 
-    return predict
+    return timed(predict)
 
 
 def load_matmul():
-    """A product of matrices. Returns predict: anything -> it, and how long the product took."""
+    """A product of matrices. Returns predict: anything -> it."""
     import torch
 
     matrix = torch.eye(MATRIX)
 
     def predict(payload):
-        began = time.perf_counter()
         torch.mm(matrix, matrix)
-        return {"echo": payload, "predict_us": round((time.perf_counter() - began) * 1e6)}
+        return {"echo": payload}
 
     return predict
 
