@@ -84,6 +84,43 @@ class Config:
         metavar="S",
     )
 
+    # A thousand clients that send one request after another are all let in. Who waits behind more than that is told to
+    # come back, and when.
+    max_queue: int = option(
+        1024,
+        "--max-queue",
+        "requests that may wait beyond those that the predict slots take (429 above)",
+        whole_number(0, 1_000_000),
+        group="limits",
+    )
+    # As much as all streams may hold. Of content over 256 KiB: a queue full of smaller ones is no larger than this.
+    max_queue_bytes: int = option(
+        256 * MIB,
+        "--max-queue-bytes",
+        "large content that requests at work or waiting may hold together (429 above)",
+        size(0, 1 << 40),
+        metavar="BYTES",
+        group="limits",
+    )
+    # 429 says that it is about the load. Load balancers that take a server out only for a 503 want that.
+    overload_status: str = option(
+        "429",
+        "--overload-status",
+        "what who cannot be let in is answered: 429 or 503, with Retry-After",
+        one_of("429", "503"),
+        metavar="CODE",
+        group="limits",
+    )
+    # As long as the graceful shutdown lets a request go on: nobody waits for an answer for longer than an hour.
+    timeout_s: float = option(
+        3600.0,
+        "--timeout",
+        "how long a request may wait and run before it is answered with 504; 0 is for ever",
+        seconds(0, 86400),
+        metavar="S",
+        group="timeouts",
+    )
+
     # For development: watching costs some time, and two versions of a model share the memory while one takes over.
     reload: bool = option(
         False,
@@ -320,6 +357,23 @@ class Config:
         "`given`: requests that bring an id keep it, in the answer and all log lines; `all`: others get one",
         one_of("given", "all"),
         metavar="WHICH",
+        group="logs",
+    )
+    # It tells strangers how the server fares, so it is for who asks for it or wants it on all answers.
+    server_timing: bool = option(
+        False,
+        "--server-timing",
+        "tell in every answer where its time went (Server-Timing); without, only who sends X-Server-Timing is told",
+        switch,
+        group="logs",
+    )
+    # What is slow is each model's own to say.
+    slow_request_s: float = option(
+        0.0,
+        "--log-slow",
+        "log each request that takes longer, with where its time went; 0 logs none",
+        seconds(0, 86400),
+        metavar="S",
         group="logs",
     )
     # A line costs half of what the request does; proxies and load balancers write their own.

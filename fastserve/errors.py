@@ -41,6 +41,10 @@ class ResultError(ModelError):
     """A result cannot be encoded as the content of a response; `__cause__` says why."""
 
 
+class DeadlineError(Exception):
+    """The request's deadline passed before its predict could begin."""
+
+
 class LoadError(ModelError):
     """The model's import, construction or `load` raised; `__cause__` is what it raised."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import orjson
 
 from fastserve.logs import RequestIds
+from fastserve.metrics import UNCOUNTED, EndpointMetrics
 
 if TYPE_CHECKING:
     import asyncio
@@ -130,6 +131,8 @@ MEANINGFUL: Final = _NAMES | {
     b"content-type",
     b"connection",
     b"expect",
+    b"x-request-timeout",
+    b"x-server-timing",
 }
 
 
@@ -243,6 +246,10 @@ class Responder(Protocol):
         """Whether the peer keeps up; if not, `Work.on_writable` says when it does again."""
         ...
 
+    def is_unanswered(self, request: Request) -> bool:
+        """Whether nothing of the response has been sent."""
+        ...
+
     def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
         """Hand the transport to another protocol (RFC 9110 section 7.8); nothing of HTTP applies to it any more.
 
@@ -263,19 +270,38 @@ class Work(Protocol):
         """The peer has read what was written; more may be sent."""
         ...
 
+    def on_tick(self) -> None:
+        """The sweep comes by, while nothing of the response has been sent: its deadline may have passed."""
+        ...
+
 
 class Route:
     """What the router found for a head.
 
     answer: called with the complete request; answers it now or later through request.connection.
+    endpoint: where its answers are counted.
     is_refusal: no content is wanted: the answer is an error whatever the content may be.
+    lacks_room: whether content as large as a head promises would be refused, for now; None if it never is.
     """
 
-    __slots__ = ("answer", "is_refusal")
+    __slots__ = ("answer", "endpoint", "is_refusal", "lacks_room")
 
-    def __init__(self, answer: Callable[[Request], None], *, is_refusal: bool = False) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request], None],
+        endpoint: EndpointMetrics = UNCOUNTED,
+        *,
+        is_refusal: bool = False,
+        lacks_room: Callable[[Head], bool] | None = None,
+    ) -> None:
         self.answer = answer
+        self.endpoint = endpoint
         self.is_refusal = is_refusal
+        self.lacks_room = lacks_room
+
+    def refuses(self, head: Head) -> bool:
+        """Whether content that is still to come need not: `answer` is then called with none of it, and refuses."""
+        return self.is_refusal or (self.lacks_room is not None and self.lacks_room(head))
 
 
 def error_response(status: int, message: object, fields: bytes = b"") -> Response:

@@ -21,7 +21,7 @@ import uvloop
 
 from fastserve.allocator import keep_freed_memory
 from fastserve.config import Config
-from fastserve.endpoints.metrics import Metrics
+from fastserve.endpoints.metrics import MetricsPage
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
 from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
@@ -34,6 +34,7 @@ from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
+from fastserve.metrics import Metrics
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import prepare_process
 from fastserve.model.runtime import Entry, Runtime
@@ -127,10 +128,11 @@ class Server:
         self._directory = directory
         self._config = config
         self._lifecycle = Lifecycle()
+        self._metrics = Metrics()
         self._runtime = Runtime(loop, directory, config)
         self._runtime.on_adopted.append(self._watch_environment)
         self._reloader = self._make_reloader(reread, environ) if config.reload else None
-        self._listener = Listener(loop, config, Router(self._endpoints()).route)
+        self._listener = Listener(loop, config, Router(self._endpoints(), self._metrics).route, self._metrics)
         self._runtime.on_adopted.append(self._listener.reroute)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
@@ -150,16 +152,18 @@ class Server:
 
         def method(name: str, entry: Entry) -> Finder:
             directory = str(self._directory.path)
-            return MethodEndpoint(name, entry, runtime, lifecycle, self._loop, directory, self._config).route
+            return MethodEndpoint(name, entry, runtime, lifecycle, self._loop, directory, self._config, self._metrics).route
 
         return Endpoints(
             predict=method("predict", runtime.predict),
             openai={name: method(name, entry) for name, entry in runtime.openai.items()},
-            websocket=WebSocketEndpoint(runtime, lifecycle, self._loop, str(self._directory.path)).route,
+            websocket=WebSocketEndpoint(
+                runtime, lifecycle, self._loop, str(self._directory.path), self._metrics
+            ).route,
             liveness=WaitingLiveness(runtime).answer if waits else answer_liveness,
             readiness=Readiness(lifecycle).answer,
             health=Health(lifecycle, runtime).answer,
-            metrics=Metrics(runtime, str(self._directory.path)).answer,
+            metrics=MetricsPage(runtime, lifecycle, self._metrics, str(self._directory.path)).answer,
             schema=schemas.answer_schema,
             openapi=schemas.answer_openapi,
             hot_reload=self._hot_reload(),

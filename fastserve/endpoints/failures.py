@@ -12,7 +12,7 @@ from typing import Any, Final
 from fastserve.codec.json_text import encode_json
 from fastserve.endpoints.marks import FROM_CLIENT, FROM_MODEL, FROM_SERVER, error_fields
 from fastserve.endpoints.user_responses import CHOSEN_FIELDS, encode_pairs, read_head
-from fastserve.errors import RequestError, ResultError
+from fastserve.errors import DeadlineError, RequestError, ResultError
 from fastserve.interface.responses import is_http_error
 from fastserve.logs import trimmed
 from fastserve.messages import JSON, Response, encode_fields, error_response
@@ -28,6 +28,9 @@ def truss_error(status: int, code: int, message: object, fields: bytes = b"") ->
 
 
 NOT_READY: Final = truss_error(503, FROM_MODEL, "Model with name model is not ready.")
+EXPIRED: Final = truss_error(
+    504, FROM_SERVER, "not answered within the time that the server or X-Request-Timeout allows; queueing included"
+)
 MODEL_FAILED: Final = truss_error(500, FROM_MODEL, _MODEL_MESSAGE)
 
 
@@ -43,6 +46,8 @@ def failure(error: BaseException, directory: str, *, loses_headers: bool = False
     what user code raised, unless that is an HTTP error: its status, detail and header fields are the answer.
     loses_headers: those fields are left out, as by Truss. Never raises, whatever `error` does.
     """
+    if type(error) is DeadlineError:
+        return EXPIRED
     if is_http_error(error):
         return _chosen_failure(error, directory, loses_headers)
     log_failure(error, directory)

@@ -1,24 +1,38 @@
-"""GET /metrics: what the model registers with `prometheus_client`, its names untouched.
+"""GET /metrics: the server's own metrics, then what the model registers with `prometheus_client`, names untouched.
 
-Asks for it off the loop, since a model's collectors may block. Built by `server.py`, called by the router.
+Asks for the model's off the loop, since its collectors may block. Built by `server.py`, called by the router.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Collection, Iterator
+from typing import Final
 from urllib.parse import parse_qs
 
 from fastserve.endpoints.failures import MODEL_FAILED, log_failure
+from fastserve.endpoints.metrics_text import Family, gauge, of_process, of_server, text_of
 from fastserve.endpoints.waiting import answer_when_known
+from fastserve.lifecycle import Lifecycle
 from fastserve.messages import Request, Response
+from fastserve.metrics import Metrics
 from fastserve.model.runtime import Runtime
 
+_TYPE: Final = re.compile(rb"^# TYPE (\S+)", re.MULTILINE)
+_END: Final = b"# EOF\n"
+_OPENMETRICS: Final = "application/openmetrics-text"
+_PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
+_OPEN: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-class Metrics:
-    """The metrics page; empty for a model without `prometheus_client`. directory: the model's, for tracebacks."""
 
-    def __init__(self, runtime: Runtime, directory: str) -> None:
+class MetricsPage:
+    """The metrics page. directory: the model's, for tracebacks."""
+
+    def __init__(self, runtime: Runtime, lifecycle: Lifecycle, metrics: Metrics, directory: str) -> None:
         self._runtime = runtime
+        self._lifecycle = lifecycle
+        self._metrics = metrics
         self._directory = directory
 
     def answer(self, request: Request) -> None:
@@ -26,14 +40,35 @@ class Metrics:
         answer_when_known(request, functools.partial(self._expose, request))
 
     async def _expose(self, request: Request) -> Response:
-        # The server's own metrics would go in front of the model's; their names must not be the model's.
         accept = request.head.fields.get(b"accept", b"").decode("latin-1")
-        page, error = await self._runtime.scrape(accept, _names(request.head.target))
+        names = _names(request.head.target)
+        page, error = await self._runtime.scrape(accept, names)
         if error is not None:
             log_failure(error, self._directory, "Exception while collecting the model's metrics")
             return MODEL_FAILED
         content, content_type = page
-        return Response((200, content_type.encode()), content)
+        if not content:
+            content_type = _OPEN if _OPENMETRICS in accept else _PLAIN
+        is_openmetrics = content_type.startswith(_OPENMETRICS)
+        taken = {name.decode().removesuffix("_total") for name in _TYPE.findall(content)}
+        own = [family for family in self._families() if family.name not in taken and _is_wanted(family, names)]
+        end = _END if is_openmetrics else b""
+        text = text_of(own, is_openmetrics=is_openmetrics) + content.removesuffix(_END) + end
+        return Response((200, content_type.encode()), text)
+
+    def _families(self) -> Iterator[Family]:
+        yield from of_server(self._metrics)
+        runtime = self._runtime
+        yield gauge("fastserve_inflight_requests", "Requests at work or waiting.", runtime.in_flight)
+        yield gauge("fastserve_queue_depth", "Requests that wait for a predict slot.", runtime.queued)
+        yield gauge("fastserve_predict_slots", "How many predicts may run at once.", runtime.slots)
+        yield gauge("fastserve_model_ready", "1 while requests are wanted.", int(self._lifecycle.is_ready))
+        yield from of_process()
+
+
+def _is_wanted(family: Family, names: Collection[str]) -> bool:
+    """Whether one of the series that are asked for is of this family."""
+    return not names or any(family.name + sample.suffix in names for sample in family.samples)
 
 
 def _names(target: bytes) -> list[str]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 from collections.abc import Callable
-from typing import Final
+from time import monotonic_ns
+from typing import Any, Final
 
 from fastserve.codec.collector import MIN_BYTES, resting_collector
 from fastserve.codec.json_text import (
@@ -22,16 +24,30 @@ from fastserve.codec.json_text import (
 )
 from fastserve.codec.msgpack_decode import decode_msgpack, refusal_without_msgpack
 from fastserve.config import Config
+from fastserve.endpoints.admission import Admission
 from fastserve.endpoints.failures import NOT_READY, failure, refusal, truss_error
-from fastserve.endpoints.marks import FROM_CLIENT
+from fastserve.endpoints.marks import FROM_CLIENT, FROM_SERVER
 from fastserve.endpoints.prediction import BinaryPrediction, Prediction
+from fastserve.endpoints.request_timeout import read_timeout, submit_within
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
+from fastserve.endpoints.server_timing import durations, submit_timed, wants_timing
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
 from fastserve.lifecycle import Lifecycle
+from fastserve.logs import REQUEST_IDS
 from fastserve.messages import CHUNKED, JSON, OCTET_STREAM, Head, Request, Route
+from fastserve.metrics import NANO, Metrics
+from fastserve.model.in_flight import InFlight
 from fastserve.model.runtime import Entry, Runtime
+from fastserve.model.steps import NEVER
 from fastserve.model.typed import Unread
+
+_logger: Final = logging.getLogger("fastserve")
+
+Submit = Callable[[Prediction], None]
+# A `--timeout` shorter than this is kept to the millisecond, by a timer for each request; the sweep, which costs
+# nothing, is half a second late at worst: a tenth of it.
+HASTY_S: Final = 5.0
 
 
 class MethodEndpoint:
@@ -50,6 +66,7 @@ class MethodEndpoint:
         loop: asyncio.AbstractEventLoop,
         directory: str,
         config: Config,
+        metrics: Metrics,
     ) -> None:
         self.runtime = runtime
         self.directory = directory
@@ -64,28 +81,57 @@ class MethodEndpoint:
         # What the OpenAI-style methods yield is server-sent events, for which proxies and browsers look at the type.
         self._stream_head = OK_STREAM if name == "predict" else OK_EVENTS
         self._lifecycle = lifecycle
-        self._entry = entry
+        self.entry = entry
         self._submit = entry.submit
-        self._route = Route(self.answer)
-        self._large_route = Route(self._answer_large)
-        self._early_route = Route(self._answer_early)
+        self._bounds = Admission(config)
+        self._most = self._bounds.most
+        self._full_status = int(config.overload_status)
+        self.timeout_ns = round(config.timeout_s / NANO) if config.timeout_s else NEVER
+        self._tells_timing = config.server_timing
+        self.slow_ns = round(config.slow_request_s / NANO) if config.slow_request_s else NEVER
+        self._hasty_s = config.timeout_s if 0 < config.timeout_s < HASTY_S else None
+        self._server_metrics = metrics
+        self.metrics = metrics.method(name)
+        self._route = Route(self.answer, self.metrics)
+        self._large_route = Route(self._answer_large, self.metrics, lacks_room=self._lacks_room)
+        self._early_route = Route(self._answer_early, self.metrics)
         self._missing = truss_error(404, FROM_CLIENT, f"`{name}` must only be called if model has it.")
         self._decode = decode_json if is_fast else decode_as_python
-        self._binary_route = Route(self.answer_binary)
-        self._large_binary_route = Route(self._answer_large_binary)
+        self._binary_route = Route(self.answer_binary, self.metrics)
+        self._large_binary_route = Route(self._answer_large_binary, self.metrics, lacks_room=self._lacks_room)
 
     def route(self, head: Head) -> Route:
-        """The route of requests with this head; its Content-Type is looked at here, once."""
+        """The route of requests with this head; its Content-Type and timeout are looked at here, once."""
         if not self._lifecycle.is_loaded:
             return self._early_route
         is_binary, refused = read_content_type(head.fields.get(b"content-type", JSON))
+        if is_binary or isinstance(self.entry.input_type, Unread):
+            refused = None
+        try:
+            timeout_s = read_timeout(head)
+        except RequestError as error:
+            refused = error
+        if refused is not None:
+            response = refusal(refused)
+            return Route(
+                lambda request: request.connection.send_response(request, response), self.metrics, is_refusal=True
+            )
         is_large = head.content_length > MIN_BYTES or head.content_length == CHUNKED
         if is_binary:
-            return self._large_binary_route if is_large else self._binary_route
-        if refused is None or isinstance(self._entry.input_type, Unread):
-            return self._large_route if is_large else self._route
-        response = refusal(refused)
-        return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
+            route = self._large_binary_route if is_large else self._binary_route
+        else:
+            route = self._large_route if is_large else self._route
+        if timeout_s is None:
+            timeout_s = self._hasty_s
+        submit = self._submit
+        if timeout_s is not None:
+            submit = functools.partial(submit_within, timeout_s, submit, self._loop)
+        if self._tells_timing or wants_timing(head):
+            submit = functools.partial(submit_timed, submit, self.entry.steps)
+        if submit is self._submit:
+            return route
+        answer: Any = route.answer  # all of ours take `submit`
+        return Route(functools.partial(answer, submit=submit), self.metrics, lacks_room=route.lacks_room)
 
     def _answer_early(self, request: Request) -> None:
         """The head came before it was known what the model takes, and may be repeated when it is."""
@@ -93,13 +139,18 @@ class MethodEndpoint:
             request.head.route = self.route(request.head)
             request.head.route.answer(request)
         else:
+            self._server_metrics.rejected["not_ready"] += 1
             request.connection.send_response(request, NOT_READY)
 
-    def answer(self, request: Request, submit: Callable[[Prediction], None] | None = None) -> None:
+    def answer(self, request: Request, submit: Submit | None = None) -> None:
         """Have the model run on JSON; the response follows when it is there. submit: instead of at once."""
-        entry = self._entry
+        arrived = monotonic_ns()
+        entry = self.entry
         if not entry.exists:
             request.connection.send_response(request, self._missing)
+            return
+        if entry.in_flight.jobs >= self._most:
+            self._turn_away(request, "queue_full")
             return
         checked = entry.input_type
         try:
@@ -107,26 +158,31 @@ class MethodEndpoint:
         except BaseException as error:  # noqa: BLE001 - a validator of the user's may raise anything
             self._refuse(request, error)
             return
-        request.work = prediction = Prediction(self, request, payload)  # `_run`, written out: a frame less
+        # `_run`, written out: a frame less
+        request.work = prediction = Prediction(self, request, payload, arrived)
         if entry.takes_request:
             prediction.let_ask()
         request.content = b""
         (submit or self._submit)(prediction)
 
-    def answer_binary(self, request: Request, submit: Callable[[Prediction], None] | None = None) -> None:
+    def answer_binary(self, request: Request, submit: Submit | None = None) -> None:
         """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is.
 
         submit: as above.
         """
-        entry = self._entry
+        arrived = monotonic_ns()
+        entry = self.entry
         if not entry.exists:
             request.connection.send_response(request, self._missing)
+            return
+        if entry.in_flight.jobs >= self._most:
+            self._turn_away(request, "queue_full")
             return
         checked = entry.input_type
         without_msgpack = refusal_without_msgpack()
         if isinstance(checked, Unread):
             kind = Prediction if checked.takes_bytes or without_msgpack else BinaryPrediction
-            self._run(request, kind(self, request, checked.parse(request.content)), submit)
+            self._run(request, kind(self, request, checked.parse(request.content), arrived), submit)
             return
         try:
             if without_msgpack is not None:
@@ -136,37 +192,86 @@ class MethodEndpoint:
         except BaseException as error:  # noqa: BLE001 - as above
             self._refuse(request, error)
             return
-        self._run(request, BinaryPrediction(self, request, payload), submit)
+        self._run(request, BinaryPrediction(self, request, payload, arrived), submit)
 
-    def _answer_large(self, request: Request) -> None:
+    def _answer_large(self, request: Request, submit: Submit | None = None) -> None:
         """As `answer`, for what may hold a great many values."""
-        with resting_collector():
-            self.answer(request, self._submit_soon)
+        self._take_large(request, self.answer, submit or self._submit)
 
-    def _answer_large_binary(self, request: Request) -> None:
-        with resting_collector():
-            self.answer_binary(request, self._submit_soon)
+    def _answer_large_binary(self, request: Request, submit: Submit | None = None) -> None:
+        self._take_large(request, self.answer_binary, submit or self._submit)
 
-    def _submit_soon(self, prediction: Prediction) -> None:
+    def _take_large(self, request: Request, answer: Callable[[Request, Submit], None], submit: Submit) -> None:
+        size = len(request.content)
+        if size < request.head.content_length:  # `_lacks_room` has refused it
+            self._turn_away(request, "queue_bytes")
+        elif self.entry.exists and not self._bounds.has_room_for(size, self.entry.in_flight):
+            self._turn_away(request, "queue_bytes")
+        else:
+            with resting_collector():
+                answer(request, functools.partial(self._submit_soon, size, submit))
+
+    def _lacks_room(self, head: Head) -> bool:
+        """Whether content of that size would be refused now: then it need not be sent."""
+        entry = self.entry
+        if head.content_length == CHUNKED or not entry.exists:
+            return False
+        return entry.in_flight.jobs >= self._most or not self._bounds.has_room_for(
+            head.content_length, entry.in_flight
+        )
+
+    def _submit_soon(self, size: int, submit: Submit, prediction: Prediction) -> None:
         """In the next turn of the loop: user code is to find the collector as it was, and the large content freed,
         which those hold who have called us.
         """
-        self._loop.call_soon(self._submit_if_open, prediction)
+        prediction.size = size
+        in_flight = self.entry.in_flight
+        in_flight.size += size
+        self._loop.call_soon(self._submit_if_open, submit, prediction, in_flight)
 
-    def _submit_if_open(self, prediction: Prediction) -> None:
-        if self._entry.exists:
-            self._submit(prediction)
-        else:  # a reload came between
+    def _submit_if_open(self, submit: Submit, prediction: Prediction, in_flight: InFlight) -> None:
+        if self.entry.exists and self.entry.in_flight is in_flight:
+            submit(prediction)
+            return
+        in_flight.size -= prediction.size  # a reload came between
+        if self.entry.exists:
+            self._submit_soon(prediction.size, submit, prediction)
+        else:
             prediction.request.connection.send_response(prediction.request, self._missing)
 
-    def _run(
-        self, request: Request, prediction: Prediction, submit: Callable[[Prediction], None] | None = None
-    ) -> None:
+    def _run(self, request: Request, prediction: Prediction, submit: Submit | None = None) -> None:
         request.work = prediction
-        if self._entry.takes_request:
+        if self.entry.takes_request:
             prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
         (submit or self._submit)(prediction)
+
+    def _turn_away(self, request: Request, reason: str) -> None:
+        """More wait than is allowed: nothing of it has been looked at, so it may be sent again."""
+        self._server_metrics.rejected[reason] += 1
+        in_flight = self.entry.in_flight
+        retry_s = self._bounds.retry_after_s(in_flight, self.metrics.predict)
+        message = f"too much is waiting ({in_flight.jobs} requests); try again in {retry_s} s"
+        fields = b"Retry-After: %d\r\n" % retry_s
+        response = truss_error(self._full_status, FROM_SERVER, message, fields)
+        request.connection.send_response(request, response)
+
+    def count_cancelled(self, prediction: Prediction) -> None:
+        """The client of `prediction` has left."""
+        self._server_metrics.cancelled[self.entry.stage_of(prediction)] += 1
+
+    def log_slow(self, prediction: Prediction, now: int) -> None:
+        """One line for a request that took longer than `--log-slow`."""
+        head, times = prediction.request.head, prediction.times
+        parts = durations(self.entry.steps, times, now)
+        told = ", ".join(f"{name} {took / 1e6:.1f} ms" for name, took in parts)
+        took_s = (now - times[0]) * NANO
+        token = REQUEST_IDS.set(prediction.request.ids)
+        _logger.warning("slow: %s took %.3f s: %s", head.path.decode("latin-1"), took_s, told)
+        REQUEST_IDS.reset(token)
+
+    def count_expired(self, stage: str) -> None:
+        self._server_metrics.expired[stage] += 1
 
     def _refuse(self, request: Request, error: BaseException) -> None:
         response = refusal(error) if type(error) is RequestError else failure(error, self.directory)
@@ -178,7 +283,7 @@ class MethodEndpoint:
         The read timeout and `on_stream_error` are for what a method yields. As in Truss they are not for a response
         object, nor for what postprocess yields (the only generator that a model with postprocess answers with).
         """
-        is_yielded = head is None and self._entry.last.name != "postprocess"
+        is_yielded = head is None and self.entry.last.name != "postprocess"
         return StreamReply(
             request,
             self._stream_head if head is None else head,

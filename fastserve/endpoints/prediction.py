@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from time import monotonic_ns
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,9 +16,10 @@ from fastserve.codec.buffers import as_content
 from fastserve.codec.msgpack_encode import encode_msgpack
 from fastserve.codec.pydantic_models import dump_model
 from fastserve.endpoints.asgi import AsgiReply
-from fastserve.endpoints.failures import failure, log_failure
+from fastserve.endpoints.failures import EXPIRED, failure, log_failure
 from fastserve.endpoints.replies import StreamReply
 from fastserve.endpoints.user_responses import UserHead, head_of, whole, whole_of_starlette
+from fastserve.errors import DeadlineError
 from fastserve.interface import asgi
 from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as UserRequest
@@ -79,9 +81,13 @@ class Prediction(Job):
     disconnection: Disconnection | None
     stream_head: UserHead | None
 
-    def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any) -> None:
+    def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any, arrived: int) -> None:
+        """arrived: when the request was complete, in ns of the monotonic clock."""
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
+        self.times = [arrived]
+        self.expires = arrived + endpoint.timeout_ns
+        self.size = 0
         self.error = self.context = self.stream = self.task = None
         self.is_cancelled = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
@@ -147,6 +153,10 @@ class Prediction(Job):
         )
 
     def on_result(self) -> None:
+        endpoint = self._endpoint
+        now = monotonic_ns()
+        if endpoint.metrics.note(self.times, endpoint.entry.predict_at, now) > endpoint.slow_ns:
+            endpoint.log_slow(self, now)
         if self.disconnection is not None and not isinstance(self.value, AsgiReply):
             self.disconnection.happen()
         if self.is_cancelled or self.stream is not None:
@@ -162,7 +172,8 @@ class Prediction(Job):
         else:
             REQUEST_IDS.set(request.ids)  # this runs for many requests in one turn
             error, self.error = self.error, None  # its traceback holds the frames that hold this
-            endpoint = self._endpoint
+            if type(error) is DeadlineError:
+                endpoint.count_expired("queue")
             response = failure(error, endpoint.directory, loses_headers=endpoint.loses_error_headers)
             request.connection.send_response(request, response)
 
@@ -193,14 +204,32 @@ class Prediction(Job):
     # --- called by the connection's side (messages.Work) ---
 
     def on_disconnect(self) -> None:
+        self._endpoint.count_cancelled(self)
+        self._let_go()
+
+    def on_tick(self) -> None:
+        if monotonic_ns() >= self.expires:
+            self.expire()
+
+    def expire(self) -> None:
+        """The deadline has passed: 504, and what is done for it goes on as if its client had left."""
+        request = self.request
+        if request.connection.is_unanswered(request):
+            self._endpoint.count_expired(self._endpoint.entry.stage_of(self))
+            request.connection.send_response(request, EXPIRED)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody waits for the answer any more."""
         if self.disconnection is not None:
             self.disconnection.happen()
-        policy = self._endpoint.cancel_on_disconnect
-        if policy == "none":
+        endpoint = self._endpoint
+        if endpoint.cancel_on_disconnect == "none":
             self.drop_output(stops=False)
             return
         self.cancel()
-        if policy == "all":
+        endpoint.entry.withdraw(self)
+        if endpoint.cancel_on_disconnect == "all":
             self.cancel_coroutine()
 
     def on_writable(self) -> None:

@@ -13,6 +13,7 @@ from fastserve.endpoints.failures import truss_error
 from fastserve.endpoints.marks import FROM_CLIENT
 from fastserve.endpoints.openapi import Operations
 from fastserve.messages import Head, Request, Response, Route
+from fastserve.metrics import Metrics
 
 Answer = Callable[[Request], None]
 Finder = Callable[[Head], Route]
@@ -60,7 +61,8 @@ class Endpoints:
 class Router:
     """The routes of one server: path to method to what finds the route of a head there."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
+    def __init__(self, endpoints: Endpoints, metrics: Metrics | None = None) -> None:
+        self._metrics = Metrics() if metrics is None else metrics
         methods = {**endpoints.openai, "predict": endpoints.predict, "websocket": endpoints.websocket}
         self._kinds = {find: name for name, find in methods.items()}
         predict: Methods = {b"POST": endpoints.predict}
@@ -93,7 +95,7 @@ class Router:
 
     def _finder(self, kind: str, answer: Answer) -> Finder:
         """One route for every head."""
-        route = Route(answer)
+        route = Route(answer, self._metrics.endpoint(kind))
 
         def find(head: Head) -> Route:
             return route
@@ -116,14 +118,14 @@ class Router:
             methods = self._methods(head.path[:-1])  # Truss redirects there, which not every client follows
         if methods is None:
             if head.path == b"*":  # OPTIONS *: the server as a whole (RFC 9110 section 9.3.7)
-                return _options({b"GET", b"HEAD", b"POST"}, 200)
-            return _refuse(truss_error(404, FROM_CLIENT, "Not Found"))
+                return self._options({b"GET", b"HEAD", b"POST"}, 200)
+            return self._refuse(truss_error(404, FROM_CLIENT, "Not Found"))
         find = methods.get(head.method)
         if find is not None:
             return find(head)
         if head.method == b"OPTIONS":
-            return _options(set(methods), 204)
-        return _refuse(truss_error(405, FROM_CLIENT, "Method Not Allowed", _allow(set(methods))))
+            return self._options(set(methods), 204)
+        return self._refuse(truss_error(405, FROM_CLIENT, "Method Not Allowed", _allow(set(methods))))
 
     def _methods(self, path: bytes) -> Methods | None:
         methods = self._paths.get(path)
@@ -140,15 +142,19 @@ class Router:
         before, colon, verb = name.rpartition(b":")
         return self._of_model.get(colon + verb if before else b"", self._of_model[b""])
 
+    def _refuse(self, response: Response) -> Route:
+        return Route(
+            lambda request: request.connection.send_response(request, response),
+            self._metrics.endpoint("none"),
+            is_refusal=True,
+        )
+
+    def _options(self, methods: set[bytes], status: int) -> Route:
+        response = Response((status, b""), b"", _allow(methods))
+        return Route(
+            lambda request: request.connection.send_response(request, response), self._metrics.endpoint("none")
+        )
+
 
 def _allow(methods: set[bytes]) -> bytes:
     return b"Allow: %b\r\n" % b", ".join(sorted(methods | {b"OPTIONS"}))
-
-
-def _refuse(response: Response) -> Route:
-    return Route(lambda request: request.connection.send_response(request, response), is_refusal=True)
-
-
-def _options(methods: set[bytes], status: int) -> Route:
-    response = Response((status, b""), b"", _allow(methods))
-    return Route(lambda request: request.connection.send_response(request, response))

@@ -30,6 +30,9 @@ class _Waiting:
     def on_writable(self) -> None:
         """Nothing of the answer is there yet."""
 
+    def on_tick(self) -> None:
+        """Whoever asks for a probe or a scrape has a deadline of its own."""
+
 
 async def _answer(request: Request, ask: Callable[[], Awaitable[Response]]) -> None:
     request.connection.send_response(request, await ask())

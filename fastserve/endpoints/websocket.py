@@ -15,6 +15,7 @@ from fastserve.errors import RequestError, text_of
 from fastserve.interface.starlette_websocket import is_disconnect, make_websocket
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request, Route
+from fastserve.metrics import Metrics
 from fastserve.model.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -37,14 +38,19 @@ class WebSocketEndpoint:
     """Answers WebSocket handshakes with one model. directory: the model's, for tracebacks."""
 
     def __init__(
-        self, runtime: Runtime, lifecycle: Lifecycle, loop: asyncio.AbstractEventLoop, directory: str
+        self,
+        runtime: Runtime,
+        lifecycle: Lifecycle,
+        loop: asyncio.AbstractEventLoop,
+        directory: str,
+        metrics: Metrics,
     ) -> None:
         self._runtime = runtime
         self._lifecycle = lifecycle
         self._loop = loop
         self._directory = directory
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds them only weakly
-        self._route = Route(self.answer)
+        self._route = Route(self.answer, metrics.endpoint("websocket"))
 
     def route(self, head: Head) -> Route:
         return self._route

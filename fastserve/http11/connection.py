@@ -57,6 +57,8 @@ CHUNK_PROBE: Final = b"0"
 CHUNK_PROBES: Final = 2
 NO_CHUNK: Final = b"?"
 
+SWITCHING_PROTOCOLS: Final = 101
+
 _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
 _CONNECTION_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 
@@ -158,6 +160,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._phase is not Phase.CLOSED:
             self._move_to(Phase.CLOSED)
+        if self._request is None and self._flow.has_unsent():
+            self._listener.metrics.cancelled["response"] += 1
         self._listener.forget(self)
         self._content = None
         self._reader.take_all()
@@ -187,6 +191,7 @@ class Connection(asyncio.Protocol):
             return
         listener = self._listener
         self._transport.write(listener.encoder.json_heads[len(content)] + content)
+        request.head.route.endpoint.plain += 1  # type: ignore[union-attr]  # routed when it was parsed
         self._request = request.work = None  # each holds the other: nothing is left to the garbage collector
         self._phase = _IDLE  # `_move_to`, written out here and in `_run`: two frames less for each request
         self._since = listener.deadlines.now
@@ -197,6 +202,7 @@ class Connection(asyncio.Protocol):
         if request is not self._request:
             return
         head = request.head
+        head.route.endpoint.others[response.kind[0]] += 1  # type: ignore[union-attr]
         for piece in self._listener.encoder.encode_response(
             response, encode_request_id(request) + self._connection_field(head), is_head=head.method == b"HEAD"
         ):
@@ -208,6 +214,7 @@ class Connection(asyncio.Protocol):
     ) -> None:
         if request is not self._request:
             return
+        request.head.route.endpoint.others[response.kind[0]] += 1  # type: ignore[union-attr]
         self._may_pause = may_pause
         self._is_chunked = length is None and not request.head.is_http10
         if length is None and not self._is_chunked:
@@ -234,6 +241,7 @@ class Connection(asyncio.Protocol):
         if request is not self._request:
             return
         self._request = request.work = None
+        self._listener.metrics.aborted_streams += 1
         if request.head.is_http10 and self._phase is Phase.SENDING:
             self.close_now()
         else:
@@ -249,10 +257,14 @@ class Connection(asyncio.Protocol):
     def can_write(self, request: Request) -> bool:
         return request is self._request and self._flow.is_writable
 
+    def is_unanswered(self, request: Request) -> bool:
+        return request is self._request and self._phase is Phase.RUNNING
+
     def upgrade(self, request: Request, make_protocol: Callable[[Listener], asyncio.Protocol]) -> None:
         if request is not self._request:
             return
         self._request = request.work = None
+        request.head.route.endpoint.others[SWITCHING_PROTOCOLS] += 1  # type: ignore[union-attr]
         unread = self._reader.take_all()
         protocol = make_protocol(self._listener)
         self._move_to(Phase.CLOSED)
@@ -307,7 +319,10 @@ class Connection(asyncio.Protocol):
             if elapsed > config.content_grace_s and self._received < elapsed * config.min_content_rate:
                 self._refuse(RequestError(408, f"content slower than {config.min_content_rate} bytes/s"))
         elif phase is Phase.RUNNING:
-            if self._peer_sent_eof and not self._reader.head.is_http10 and elapsed > 0:
+            work = None if self._request is None else self._request.work
+            if work is not None:
+                work.on_tick()
+            if self._phase is phase and self._peer_sent_eof and not self._reader.head.is_http10 and elapsed > 0:
                 # A peer that has left and one that only sends no more look alike until something is sent to them: the
                 # first answers with a reset. Interim responses may be sent at any time (RFC 9110 section 15.2), and
                 # 100 is the one that every client skips.
@@ -386,7 +401,7 @@ class Connection(asyncio.Protocol):
         self._move_to(Phase.CONTENT)
         self._content = content_for(head, self._listener.config)
         if not self._reader.unread:
-            if head.route.is_refusal and (head.expects_continue or head.content_length > READ_OFF_BYTES):
+            if (head.expects_continue or head.content_length > READ_OFF_BYTES) and head.route.refuses(head):
                 self._refuse_content(head)
             elif head.expects_continue:
                 self._transport.write(CONTINUE)
@@ -406,7 +421,7 @@ class Connection(asyncio.Protocol):
         """Content goes on: refuse what need not be read, let a receiver of its own take what is large."""
         head = self._reader.head
         assert head.route is not None
-        if head.route.is_refusal:
+        if head.route.refuses(head):
             if content.received > READ_OFF_BYTES:
                 self._refuse_content(head)
         elif isinstance(content, SizedContent) and content.missing > LARGE_BYTES and not self._reader.unread:
@@ -484,6 +499,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be taken as a request: one response, then close; nothing behind it is parsed."""
         response = error_response(error.status, error.message, encode_fields(error.fields))
+        self._listener.unrouted.others[error.status] += 1
         for piece in self._listener.encoder.encode_response(response, _CONNECTION_CLOSE, is_head=False):
             self._transport.write(piece)
         self._linger()

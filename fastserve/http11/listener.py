@@ -15,6 +15,7 @@ from fastserve.http11.acceptor import Acceptor
 from fastserve.http11.deadlines import Deadlines, Watched
 from fastserve.http11.encoder import Encoder
 from fastserve.messages import Head, Route
+from fastserve.metrics import Metrics
 from fastserve.turns import Turns
 
 
@@ -41,6 +42,7 @@ class Listener:
     is_draining: the server is stopping: every response closes its connection.
     acceptor: told of each connection that comes or goes; None before there is one.
     context: that of no request.
+    metrics: of the server. unrouted: where the answers are counted of what is no request.
     turns: for connections that have more to do than others should wait for.
     """
 
@@ -54,14 +56,24 @@ class Listener:
         "encoder",
         "is_draining",
         "loop",
+        "metrics",
         "route",
         "turns",
+        "unrouted",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, route: Callable[[Head], Route]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        route: Callable[[Head], Route],
+        metrics: Metrics | None = None,
+    ) -> None:
         self.loop = loop
         self.config = config
         self.route = route
+        self.metrics = Metrics() if metrics is None else metrics
+        self.unrouted = self.metrics.endpoint("none")
         self.encoder = Encoder()
         self.connections: set[OpenConnection] = set()
         self.deadlines = Deadlines(loop.time(), self.connections)

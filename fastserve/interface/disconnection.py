@@ -29,6 +29,10 @@ class Disconnection:
         for tell in told:
             tell()
 
+    def call(self, tell: Callable[[], object]) -> None:
+        """Have `tell` called when it happens. Before the model can see this."""
+        self._told.append(tell)
+
     async def wait(self) -> None:
         """Until it has happened. On any loop: a sync method may run one of its own."""
         happened, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -9,16 +9,25 @@ import asyncio
 
 
 class InFlight:
-    """count: what has begun and is not over. Whoever lowers it calls `tell` afterwards, if it `is_awaited`."""
+    """jobs, tasks: how many have begun and are not over. Who lowers one calls `tell` afterwards, if it `is_awaited`.
 
-    __slots__ = ("_keeps_score", "_waiting", "count", "finished", "is_awaited")
+    size: bytes of large content that the jobs hold.
+    """
+
+    __slots__ = ("_keeps_score", "_waiting", "finished", "is_awaited", "jobs", "size", "tasks")
 
     def __init__(self) -> None:
-        self.count = 0
+        self.jobs = 0
+        self.tasks = 0
+        self.size = 0
         self.finished = 0  # how much is over since `keep_score`
         self.is_awaited = False
         self._keeps_score = False
         self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def count(self) -> int:
+        return self.jobs + self.tasks
 
     def keep_score(self) -> None:
         """From now on `finished` counts."""

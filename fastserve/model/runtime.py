@@ -19,7 +19,7 @@ from fastserve.model.exposition import ModelMetrics
 from fastserve.model.health import HealthCheck
 from fastserve.model.hooks import Hooks
 from fastserve.model.in_flight import InFlight
-from fastserve.model.steps import Job, as_pair
+from fastserve.model.steps import Job, Step, as_pair
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.threads import Completions
 from fastserve.model.typed import PREDICT, InputType, Unread
@@ -36,26 +36,46 @@ class Entry:
 
     exists: the model has this method. takes_request: one of them wants the request.
     input_type: what the payload must be; None if any will do.
+    steps: the names of its methods, in order.
+    predict_at: where in `Job.times` the step begins that the metrics call the predict: it alone, or the only one.
     """
 
-    __slots__ = ("_in_flight", "_needs_context", "_start", "exists", "first", "input_type", "last", "takes_request")
+    __slots__ = (
+        "_needs_context",
+        "_start",
+        "_steps",
+        "exists",
+        "first",
+        "in_flight",
+        "input_type",
+        "last",
+        "predict_at",
+        "steps",
+        "takes_request",
+    )
 
+    _steps: list[Step]
     _start: Callable[[Job], None]  # the first step's
-    _in_flight: InFlight  # of the version that is led to
+    in_flight: InFlight  # of the version that is led to
     first: Method  # given what the request brings
     last: Method  # its result is the answer
 
     def __init__(self) -> None:
         self.exists = False
         self.takes_request = False
+        self.predict_at = 1
+        self.steps: list[str] = []
         self.input_type: InputType | Unread | None = None
         self._needs_context = False  # some step runs on a thread
 
     def lay(self, methods: Sequence[Method], version: Version) -> None:
         """Lead to `methods` of `version`, one or more; each hands on to the next."""
         self.first, self.last = methods[0], methods[-1]
-        self._start = version.start_of(methods)
-        self._in_flight = version.in_flight
+        self._steps = version.steps_of(methods)
+        self._start = self._steps[0].start
+        self.steps = [method.name for method in methods]
+        self.predict_at = 1 + 2 * next((at for at, method in enumerate(methods) if method.name == "predict"), 0)
+        self.in_flight = version.in_flight
         self._needs_context = any(method.kind not in ON_LOOP for method in methods)
         self.takes_request = any(method.request_type is not None for method in methods)
         self.exists = True
@@ -63,15 +83,28 @@ class Entry:
     def close(self) -> None:
         """The model has no such method; nothing of one that an earlier version had is kept."""
         if self.exists:
-            del self.first, self.last, self._start, self._in_flight
+            del self.first, self.last, self._steps, self._start, self.in_flight
         self.exists = False
 
     def submit(self, job: Job) -> None:
         """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. If it `exists`."""
-        self._in_flight.count += 1
+        self.in_flight.jobs += 1
         if self._needs_context:
             job.context = copy_context()
         self._start(job)
+
+    def withdraw(self, job: Job) -> None:
+        """End `job`, which is cancelled, now if it waits for a step."""
+        at, is_running = divmod(len(job.times) - 1, 2)
+        if self.exists and not is_running and at < len(self._steps):
+            self._steps[at].withdraw(job)
+
+    def stage_of(self, job: Job) -> str:
+        """What is being done for `job`: the name of a method, `queue` or `stream`."""
+        if job.stream is not None:
+            return "stream"
+        at, is_running = divmod(len(job.times) - 1, 2)
+        return self._steps[at].name if is_running and self.exists and at < len(self._steps) else "queue"
 
 
 class Runtime:
@@ -157,17 +190,27 @@ class Runtime:
         """Jobs submitted and tasks begun that are not over, those included whose client has gone."""
         return sum(version.in_flight.count for version in self._versions)
 
+    @property
+    def slots(self) -> int:
+        """Predicts that may run at once."""
+        return self._config.predict_concurrency
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a predict slot."""
+        return sum(version.queued for version in self._versions)
+
     def run_task(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work`, which never raises, as a task that counts as in flight."""
         assert self.version is not None
         in_flight = self.version.in_flight
-        in_flight.count += 1
+        in_flight.tasks += 1
         task = self._loop.create_task(work)
         self._tasks.add(task)  # the loop holds it only weakly
 
         def finish(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            in_flight.count -= 1
+            in_flight.tasks -= 1
             in_flight.tell()
 
         task.add_done_callback(finish)
@@ -190,9 +233,9 @@ class Runtime:
         async def run() -> None:
             await call(make_websocket())
 
-        in_flight.count += 1
+        in_flight.tasks += 1
         _, error = await as_pair(run())
-        in_flight.count -= 1
+        in_flight.tasks -= 1
         in_flight.tell()
         return error
 

@@ -23,6 +23,10 @@ class Slots:
         self.free = count
         self.waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def waits(self) -> int:
+        return sum(not turn.done() for turn in self.waiting)
+
     async def take(self) -> None:
         """Take a slot, behind all who wait already."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

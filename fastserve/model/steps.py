@@ -11,10 +11,11 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
+from time import monotonic_ns
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
-from fastserve.errors import ModelDefinitionError
+from fastserve.errors import DeadlineError, ModelDefinitionError
 from fastserve.interface.responses import is_response
 from fastserve.model.contract import Kind, Method
 from fastserve.model.first_step import way_to_begin
@@ -25,12 +26,18 @@ from fastserve.turns import Turns
 
 _GENERATORS: Final = frozenset({GeneratorType, AsyncGeneratorType})
 
+# Of a job without a deadline: a time that no clock reaches.
+NEVER: Final = 1 << 62
+
 
 class Job:
     """One payload on its way through the model. Subclassed by who wants the result.
 
     value: the payload; then what the latest step returned; at last what `encode` made of the result.
     error: what user code raised, or a ModelError; None if all went well.
+    times: when it arrived, then when each step began and ended, in ns of the monotonic clock: an odd number of them
+        while it waits for a step. expires: when it must have been answered, on the same clock.
+    size: bytes of large content that it holds; 0 for all others.
     context: that of the request, copied: what user code sets in it is seen by this job's later steps alone.
     stream: the result is a generator, and this is its output.
     task: runs the present step, if that is on the loop.
@@ -39,10 +46,25 @@ class Job:
     is_shielded: the method that runs takes the request, so it can ask for itself: it is not to be interrupted.
     """
 
-    __slots__ = ("context", "error", "is_cancelled", "is_shielded", "is_unread", "stream", "task", "value")
+    __slots__ = (
+        "context",
+        "error",
+        "expires",
+        "is_cancelled",
+        "is_shielded",
+        "is_unread",
+        "size",
+        "stream",
+        "task",
+        "times",
+        "value",
+    )
 
     def __init__(self, payload: Any) -> None:
         self.value = payload
+        self.times = [monotonic_ns()]
+        self.expires = NEVER
+        self.size = 0
         self.error: BaseException | None = None
         self.context: Context | None = None
         self.stream: Stream | None = None
@@ -140,11 +162,12 @@ class Hall:
 class Step:
     """One method of the model, and what follows it.
 
+    name: the method's.
     start: begins this step for a job; on the loop.
     forward: the same, on a worker thread.
     """
 
-    __slots__ = ("_call", "_following", "_hall", "_is_predict", "_request_type", "_workers", "forward", "start")
+    __slots__ = ("_call", "_following", "_hall", "_is_predict", "_request_type", "_workers", "forward", "name", "start")
 
     start: Callable[[Job], None]
     forward: Callable[[Job], None]
@@ -154,9 +177,14 @@ class Step:
         self._hall = hall
         self._call = method.call
         self._request_type = method.request_type
+        self.name = method.name
         self._is_predict = method.name == "predict"
         self._workers = workers
         self._following = following
+
+    def withdraw(self, job: Job) -> None:
+        """End a job that is cancelled and waits for this step, if it still does. On the loop."""
+        raise NotImplementedError
 
     def _check_handed_on(self, value: Any) -> None:
         """A generator's output cannot be post-processed, it would have to be gathered first; nor can a response."""
@@ -235,16 +263,25 @@ class ThreadStep(Step):
         self.start = functools.partial(workers.put, self._run)  # saves a frame for each request
         self.forward = functools.partial(workers.put_from_thread, self._run)
 
+    def withdraw(self, job: Job) -> None:
+        if self._workers.withdraw(self._run, job):
+            self._hall.finish(job)
+
     def _run(self, job: Job) -> None:
         """On a worker thread."""
         hall, following, context = self._hall, self._following, job.context
         assert context is not None
         try:
             if not job.is_cancelled:
+                began = monotonic_ns()
+                if began > job.expires:
+                    raise DeadlineError
+                job.times.append(began)
                 if self._request_type is None:
                     job.value = context.run(self._call, job.value)
                 else:
                     job.value = context.run(self._call, job.value, job.request_as(self._request_type))
+                job.times.append(monotonic_ns())
                 if following is not None:
                     self._check_handed_on(job.value)
                     following.forward(job)
@@ -275,6 +312,10 @@ class LoopStep(Step):
         self.start = self._start
         self.forward = functools.partial(hall.completions.put, self._start)
 
+    def withdraw(self, job: Job) -> None:
+        if job.task is not None and _has_begun(job.task):  # it waits for a slot, or has just been given one
+            job.task.cancel()
+
     def _start(self, job: Job) -> None:
         context = copy_context() if job.context is None else job.context.copy()
         task = self._begin(self._hall.loop, self._run(job), context)
@@ -291,12 +332,17 @@ class LoopStep(Step):
                     await slots.take()
             try:
                 if not job.is_cancelled:
+                    began = monotonic_ns()
+                    if began > job.expires:
+                        raise DeadlineError
+                    job.times.append(began)
                     if self._request_type is None:
                         called = self._call(job.value)
                     else:
                         job.is_shielded = True
                         called = self._call(job.value, job.request_as(self._request_type))
                     job.value = await called if self._is_awaited else called
+                    job.times.append(monotonic_ns())
                     if self._following is not None:
                         self._check_handed_on(job.value)
                     elif type(job.value) in _GENERATORS:

@@ -106,6 +106,11 @@ class Workers:
         self._threads: list[threading.Thread] = []
         self._is_stopping = False
 
+    @property
+    def waiting(self) -> int:
+        """Jobs that no worker has begun."""
+        return len(self._jobs)
+
     def start(self, count: int) -> None:
         """Have `count` threads in all. More may be started later, none is ended before `stop`."""
         for number in range(len(self._threads), count):
@@ -130,6 +135,14 @@ class Workers:
         if not self._is_waking:
             self._is_waking = True
             self._tokens.put(None)
+
+    def withdraw(self, function: Callable[[T], None], argument: T) -> bool:
+        """Take back what was put, unless a worker has begun it. Returns whether it could be. On the loop."""
+        try:
+            self._jobs.remove((function, argument))
+        except ValueError:
+            return False
+        return True
 
     async def call(self, function: Callable[[], Any], completions: Completions) -> Any:
         """Run `function` on a worker, and return or raise what it does."""

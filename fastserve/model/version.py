@@ -126,7 +126,9 @@ class Version:
         return all(has_ended)
 
     def _finish(self, job: Job) -> None:
-        self.in_flight.count -= 1
+        self.in_flight.jobs -= 1
+        if job.size:
+            self.in_flight.size -= job.size
         job.on_result()
         if self.in_flight.is_awaited:  # spares a call for each request
             self.in_flight.tell()
@@ -183,6 +185,11 @@ class Version:
         if error is not None:
             raise LoadError(f"{type(error).__name__}: {text_of(error)}") from error
 
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a predict slot."""
+        return self._predict_workers.waiting + self._slots.waits
+
     def start_threads(self) -> None:
         """Have as many as its methods may use. More may be started later."""
         contract, slot_count = self.contract, self._config.predict_concurrency
@@ -202,13 +209,12 @@ class Version:
         back = self.hall.completions.put
         workers.put(lambda done: back(lambda _: done(), None), function)
 
-    def start_of(self, methods: Sequence[Method]) -> Callable[[Job], None]:
-        """What begins the first of `methods`, each of which hands on to the next."""
-        step: Step | None = None
+    def steps_of(self, methods: Sequence[Method]) -> list[Step]:
+        """`methods` as steps, each of which hands on to the next."""
+        steps: list[Step] = []
         for method in reversed(methods):
-            step = self._make_step(method, step)
-        assert step is not None
-        return step.start
+            steps.insert(0, self._make_step(method, steps[0] if steps else None))
+        return steps
 
     def _make_step(self, method: Method, following: Step | None) -> Step:
         is_predict = method.name == "predict"

@@ -17,9 +17,11 @@ from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.prediction import Prediction
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request
+from fastserve.metrics import Metrics
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.steps import Job
 from fastserve.model.streams import Stream, StreamBudget
+from tests.support.entries import FakeEntry
 from tests.support.responder import RecordingResponder
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -57,20 +59,20 @@ class Scene:
         self.responder = RecordingResponder()
         lifecycle = Lifecycle()
         lifecycle.move_to(State.READY)
-        self.jobs: list[Prediction] = []
-        fields = {"submit": self.jobs.append, "exists": True, "takes_request": takes_request, "input_type": None}
+        entry = FakeEntry(takes_request=takes_request)
         endpoint = MethodEndpoint(
             "predict",
-            cast(Entry, type("FakeEntry", (), fields)),
+            cast(Entry, entry),
             cast(Runtime, self.runtime),
             lifecycle,
             asyncio.get_running_loop(),
             "/model",
             Config(),
+            Metrics(),
         )
         head = Head(b"", b"POST", b"/predict", b"/predict", {})
         endpoint.answer(Request(head, b"{}", self.responder))
-        (self.prediction,) = self.jobs
+        (self.prediction,) = entry.jobs
 
     def reply(self, app: App) -> AsgiReply:
         return AsgiReply(self.prediction, app, cast(Runtime, self.runtime), "/model")

@@ -8,8 +8,10 @@ from typing import cast
 
 import pytest
 
-from fastserve.endpoints.metrics import Metrics
+from fastserve.endpoints.metrics import MetricsPage
+from fastserve.lifecycle import Lifecycle
 from fastserve.messages import Head, Request
+from fastserve.metrics import Metrics
 from fastserve.model.runtime import Runtime
 from tests.support.responder import RecordingResponder
 
@@ -18,6 +20,10 @@ Outcome = tuple[tuple[bytes, str] | None, BaseException | None]
 
 class FakeRuntime:
     """Answers each scrape with `outcome`, once `released`."""
+
+    in_flight = 3
+    queued = 2
+    slots = 1
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -36,7 +42,7 @@ def scrape(
     async def play() -> tuple[FakeRuntime, RecordingResponder]:
         runtime, responder = FakeRuntime(outcome), RecordingResponder()
         request = Request(Head(b"", b"GET", target, target.partition(b"?")[0], fields or {}), b"", responder)
-        Metrics(cast(Runtime, runtime), "/model").answer(request)
+        MetricsPage(cast(Runtime, runtime), Lifecycle(), Metrics(), "/model").answer(request)
         assert responder.calls == []
         assert request.work is not None
         request.work.on_writable()
@@ -54,7 +60,7 @@ def test_the_page_has_the_type_it_comes_with() -> None:
     assert runtime.asked == [("", [])]
     assert responder.response is not None
     assert responder.response.kind == (200, b"text/plain; version=0.0.4")
-    assert responder.content == b"a 1\n"
+    assert responder.content.endswith(b"\na 1\n")
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ from fastserve.endpoints.replies import TURN_S
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import CHUNKED, MEANINGFUL, Head, Request
-from fastserve.model.contract import Kind, Method, Takes
+from fastserve.metrics import Metrics
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.streams import TAKE_CHUNKS, Stream, StreamBudget
 from fastserve.model.typed import InputType
+from tests.support.entries import FakeEntry
 from tests.support.responder import RecordingResponder
 from tests.support.watched import WatchedFields
 
@@ -66,32 +67,29 @@ class Scene:
     """One endpoint, whose runtime hands its jobs to the test."""
 
     def __init__(
-        self, *, on_stream_error: str = "abort", is_loaded: bool = True, input_type: InputType | None = None
+        self,
+        *,
+        on_stream_error: str = "abort",
+        is_loaded: bool = True,
+        input_type: InputType | None = None,
+        **settings: Any,
     ) -> None:
-        self.jobs: list[Prediction] = []
         self.loop = FakeLoop()
         lifecycle = Lifecycle()
         if is_loaded:
             lifecycle.move_to(State.READY)
-        entry = type(
-            "FakeEntry",
-            (),
-            {
-                "submit": self.jobs.append,
-                "exists": True,
-                "takes_request": False,
-                "input_type": input_type,
-                "last": Method("predict", Kind.SYNC, print, Takes.INPUTS),
-            },
-        )
+        self.entry = FakeEntry(input_type=input_type)
+        self.jobs = self.entry.jobs
+        self.metrics = Metrics()
         self.endpoint = MethodEndpoint(
             "predict",
-            cast(Entry, entry),
+            cast(Entry, self.entry),
             cast(Runtime, None),
             lifecycle,
             cast(asyncio.AbstractEventLoop, self.loop),
             "/model",
-            Config(on_stream_error=on_stream_error),
+            Config(on_stream_error=on_stream_error, **settings),
+            self.metrics,
         )
         self.responder = RecordingResponder()
 

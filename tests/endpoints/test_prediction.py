@@ -21,26 +21,13 @@ from fastserve.endpoints.prediction import Prediction
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request, Response
-from fastserve.model.contract import Kind, Method, Takes
+from fastserve.metrics import Metrics
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.steps import Hall
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.typed import Unread
+from tests.support.entries import FakeEntry
 from tests.support.responder import RecordingResponder
-
-
-class FakeEntry:
-    """Keeps what is submitted."""
-
-    def __init__(self, name: str, *, takes_request: bool, reads_content: bool) -> None:
-        self.exists = True
-        self.takes_request = takes_request
-        self.input_type = None if reads_content else Unread(takes_bytes=False)
-        self.last = Method(name, Kind.SYNC, print, Takes.INPUTS)
-        self.jobs: list[Prediction] = []
-
-    def submit(self, job: Prediction) -> None:
-        self.jobs.append(job)
 
 
 class FakeTimer:
@@ -70,7 +57,10 @@ class Scene:
     def __init__(
         self, name: str = "predict", *, takes_request: bool = False, reads_content: bool = True, **settings: Any
     ) -> None:
-        self.entry = FakeEntry(name, takes_request=takes_request, reads_content=reads_content)
+        self.entry = FakeEntry(
+            name, takes_request=takes_request, input_type=None if reads_content else Unread(takes_bytes=False)
+        )
+        self.metrics = Metrics()
         self.loop = FakeLoop()
         self.lifecycle = Lifecycle()
         self.endpoint = MethodEndpoint(
@@ -81,6 +71,7 @@ class Scene:
             cast(asyncio.AbstractEventLoop, self.loop),
             "/model",
             Config(**settings),
+            self.metrics,
         )
         self.hall = Hall(cast(asyncio.AbstractEventLoop, self.loop), StreamBudget(100, 1000), lambda job: None)
         self.responder = RecordingResponder()

@@ -12,6 +12,7 @@ from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.http11.parser import parse_head
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Request, Response
+from fastserve.metrics import Metrics
 from tests.support.responder import RecordingResponder
 from tests.support.websockets import handshake
 
@@ -21,7 +22,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.lifecycle = Lifecycle()
-        self.endpoint = WebSocketEndpoint(None, self.lifecycle, None, "/nowhere")  # type: ignore[arg-type]
+        self.endpoint = WebSocketEndpoint(None, self.lifecycle, None, "/nowhere", Metrics())  # type: ignore[arg-type]
 
     def ask(self, section: bytes) -> tuple[RecordingResponder, Response | None]:
         responder = RecordingResponder()

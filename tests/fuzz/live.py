@@ -24,6 +24,7 @@ from fastserve.http11.connection import Connection
 from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.model.directory import read_directory
+from fastserve.metrics import Metrics
 from fastserve.model.runtime import Runtime
 from tests.fuzz.watching import ViolationError
 from tests.support.process import write_model
@@ -94,13 +95,13 @@ class LiveServer:
         runtime, lifecycle, loop = self.runtime, self._lifecycle, self.loop
 
         def method(name: str, entry: Any) -> Any:
-            return MethodEndpoint(name, entry, runtime, lifecycle, loop, directory, Config()).route
+            return MethodEndpoint(name, entry, runtime, lifecycle, loop, directory, Config(), Metrics()).route
 
         return Router(
             Endpoints(
                 predict=method("predict", runtime.predict),
                 openai={name: method(name, entry) for name, entry in runtime.openai.items()},
-                websocket=WebSocketEndpoint(runtime, lifecycle, loop, directory).route,
+                websocket=WebSocketEndpoint(runtime, lifecycle, loop, directory, Metrics()).route,
                 liveness=answer_liveness,
                 readiness=Readiness(lifecycle).answer,
                 health=answer_liveness,

@@ -107,6 +107,8 @@ class Patience:
 
     def on_writable(self) -> None: ...
 
+    def on_tick(self) -> None: ...
+
 
 class Complaints(logging.Handler):
     """Whatever is logged: nothing that a peer does is worth a line, and a bug of ours is one."""

@@ -34,6 +34,9 @@ class Work:
     def on_writable(self) -> None:
         self.told.append("writable")
 
+    def on_tick(self) -> None:
+        self.told.append("tick")
+
 
 def answers(peer: Peer, *methods: bytes) -> list[Answer]:
     return read_answers(peer.transport.sent, list(methods), is_closed=peer.is_closed)

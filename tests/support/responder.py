@@ -50,5 +50,8 @@ class RecordingResponder:
     def can_write(self, request: Request) -> bool:
         return self.is_writable
 
+    def is_unanswered(self, request: Request) -> bool:
+        return not self.calls
+
     def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
         self.calls.append("upgrade")

@@ -1,0 +1,50 @@
+"""Whether one more request may come in, and when to try again if not: a bound on how many wait, and on their content.
+
+Knows the numbers only; the endpoint refuses, `model/in_flight.py` counts. Made by `predict.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from fastserve.config import Config
+from fastserve.metrics import NANO, Histogram
+from fastserve.model.in_flight import InFlight
+
+# Seconds that a client is told to wait: at least one, as the field has no fractions (RFC 9110 section 10.2.3); at most
+# an hour, lest one slow answer keep clients away for longer than a restart would take.
+LEAST_RETRY_S: Final = 1
+MOST_RETRY_S: Final = 3600
+
+
+class Admission:
+    """The bounds of one way into the model.
+
+    most: requests at work or waiting; more are turned away. most_bytes: content that they may hold.
+    """
+
+    __slots__ = ("_before", "_service_s", "_slots", "most", "most_bytes")
+
+    def __init__(self, config: Config) -> None:
+        self._slots = config.predict_concurrency
+        self.most = config.predict_concurrency + config.max_queue
+        self.most_bytes = config.max_queue_bytes
+        self._before = (0, 0)  # count and sum of the predicts that have been looked at
+        self._service_s = 0.0  # what one took, of late
+
+    def has_room_for(self, size: int, in_flight: InFlight) -> bool:
+        """Whether `size` bytes of content may be held. One request is let in alone, however large."""
+        return not in_flight.size or in_flight.size + size <= self.most_bytes
+
+    def retry_after_s(self, in_flight: InFlight, predicts: Histogram) -> int:
+        """When a slot will be free for one more request: all before it, at the time that a predict has taken of late.
+
+        predicts: how long they took. In whole seconds.
+        """
+        count, total_ns = predicts.count, predicts.total_ns
+        if count > self._before[0]:
+            self._service_s = (total_ns - self._before[1]) * NANO / (count - self._before[0])
+            self._before = (count, total_ns)
+        wait_s = in_flight.jobs * self._service_s / self._slots
+        return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))

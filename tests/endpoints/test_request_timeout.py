@@ -1,0 +1,98 @@
+"""`X-Request-Timeout` and `--timeout`: what is read, who is answered with 504 and when, what becomes of the work."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from fastserve.endpoints.request_timeout import LEAST_S, MOST_S, read_timeout
+from fastserve.errors import DeadlineError, RequestError
+from fastserve.messages import MEANINGFUL, Head
+from tests.endpoints.test_prediction import Scene
+
+FIELD = b"x-request-timeout"
+
+
+def head(said: bytes | None) -> Head:
+    return Head(b"", b"POST", b"/predict", b"/predict", {} if said is None else {FIELD: said})
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [(None, None), (b"2", 2.0), (b"0.25", 0.25), (b"1e1", 10.0), (b"0.001", LEAST_S), (b"86400", MOST_S), (b" 3 ", 3.0)],
+)
+def test_a_number_of_seconds_is_read(said: bytes | None, seconds: float | None) -> None:
+    assert read_timeout(head(said)) == seconds
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"0", b"-1", b"0.0009", b"86400.1", b"inf", b"nan", b"1_0", b"5s", b"1, 2", b"\xd9\xa1"]
+)
+def test_anything_else_is_refused_and_says_what_it_takes(said: bytes) -> None:
+    with pytest.raises(RequestError, match="seconds from 0.001 to 86400") as refused:
+        read_timeout(head(said))
+    assert refused.value.status == 400
+
+
+def test_heads_that_differ_in_it_do_not_share_a_route() -> None:
+    assert FIELD in MEANINGFUL
+
+
+def test_who_waits_for_longer_than_it_said_is_answered_and_its_work_leaves_the_queue() -> None:
+    scene = Scene().ready()
+    prediction = scene.post(**{"x-request-timeout": b"5"})
+    assert prediction.expires - prediction.times[0] == 5_000_000_000
+    (fire,) = scene.loop.timers
+    fire()
+    assert scene.responder.response is not None
+    assert scene.responder.response.kind[0] == 504
+    assert "X-Request-Timeout" in orjson.loads(scene.responder.content)["error"]
+    assert prediction.is_cancelled
+    assert scene.entry.withdrawn == [prediction]
+    assert scene.metrics.expired == {"predict": 1}
+    fire()  # nothing of this is done twice
+    assert scene.responder.calls == ["response"]
+
+
+def test_the_servers_own_limit_is_kept_if_it_is_shorter() -> None:
+    prediction = Scene(timeout_s=10.0).ready().post(**{"x-request-timeout": b"50"})
+    assert prediction.expires - prediction.times[0] == 10_000_000_000
+
+
+def test_an_answer_in_time_stops_the_timer() -> None:
+    scene = Scene().ready()
+    prediction = scene.post(**{"x-request-timeout": b"5"})
+    stopped = []
+    assert prediction.disconnection is not None
+    prediction.disconnection.call(lambda: stopped.append(True))
+    prediction.value = b"1"
+    prediction.on_result()
+    assert stopped
+    assert scene.responder.content == b"1"
+
+
+def test_what_expires_on_a_worker_is_answered_with_the_same() -> None:
+    scene = Scene().ready()
+    prediction = scene.post()
+    prediction.error = DeadlineError()
+    prediction.on_result()
+    assert scene.responder.response is not None
+    assert scene.responder.response.kind[0] == 504
+    assert scene.metrics.expired == {"queue": 1}
+
+
+@pytest.mark.parametrize("timeout_s", [0.0, 5.0, 3600.0])
+def test_the_sweep_answers_only_what_is_due(timeout_s: float) -> None:
+    scene = Scene(timeout_s=timeout_s).ready()
+    prediction = scene.post()
+    prediction.on_tick()
+    assert scene.responder.calls == []
+    prediction.expires = prediction.times[0] - 1
+    prediction.on_tick()
+    assert scene.responder.calls == ["response"]
+
+
+def test_a_short_timeout_of_the_servers_has_a_timer_for_each_request() -> None:
+    scene = Scene(timeout_s=1.0).ready()
+    scene.post()
+    assert len(scene.loop.timers) == 1
