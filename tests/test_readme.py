@@ -40,7 +40,7 @@ def test_every_flag_it_names_exists_and_every_limit_it_lists_has_that_default() 
         for line in README.split("### Limits")[1].partition("\n##")[0].splitlines()
         if line.startswith("|") and "`--" in line
     ]
-    assert len(rows) == 9
+    assert len(rows) == 12
     for flags, defaults in rows:
         for flag, default in zip(re.findall(r"--[a-z-]+", flags), defaults.split(", "), strict=True):
             number, _, unit = default.partition(" ")

@@ -114,8 +114,7 @@ def main() -> None:
     with alone(MODELS / "busy", busy(PREDICT_S), FLAGS) as server:
         most = capacity(server)
         request = request_bytes(server, busy(PREDICT_S))
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            load = runner.run(overload(server.port, request, TIMES * most, SECONDS))
+        load = uvloop.run(overload(server.port, request, TIMES * most, SECONDS))
     goodput = len(load.latencies) / SECONDS
     print(
         f"{TIMES} times the capacity of {most:.0f} requests/s: {goodput:.0f}/s answered ({goodput / most:.0%}), "
