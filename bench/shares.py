@@ -1,7 +1,7 @@
 """Where a server's CPU time goes: kernel, interpreter, event loop, JSON, by sampling. python -m bench.shares
 
-For the page's table of what dominates where. Samples by the CPU clock, which virtual machines have too; needs `perf`
-(Debian: linux-perf) and the right to use it. Starting and loading are the bench's own.
+Writes bench/results/shares.md, which `python -m bench --report --page` puts on the page. Samples by the CPU clock, as
+virtual machines have that too; needs `perf` (Debian: linux-perf) and the right to use it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bench import environments
 from bench.contestants.field import BY_NAME, Job
 from bench.load.closed import Closed
 from bench.load.one_by_one import OneByOne
+from bench.report.page import SHARES
 from bench.server import LOAD_CORE, ContestantError, Server, free_port
 from bench.workloads import BY_NAME as WORKLOADS
 from bench.workloads import Workload
@@ -107,13 +108,16 @@ def row(contestant: str, workload: Workload) -> str:
 
 def main() -> None:
     os.sched_setaffinity(0, {LOAD_CORE})
-    print(f"| | | CPU us/request | {' | '.join(COLUMNS)} |\n|---|---|---|{'---|' * len(COLUMNS)}")
+    lines = [f"| | | CPU us/request | {' | '.join(COLUMNS)} |", f"|---|---|---|{'---|' * len(COLUMNS)}"]
     for contestant, names in SHOWN:
         for name in names:
             try:
-                print(row(contestant, WORKLOADS[name]), flush=True)
+                lines.append(row(contestant, WORKLOADS[name]))
+                print(lines[-1], flush=True)
             except ContestantError as reason:
                 print(f"{contestant}, {name}: {reason}", file=sys.stderr)
+    SHARES.parent.mkdir(exist_ok=True)
+    SHARES.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ TURN_S: Final = 0.0005
 # all have been woken. So no more than these go on in one round, and half as many as in the round before if that took
 # longer than LONG_S.
 MOST_IN_TURN: Final = 16
+# Who has not been heard of for so long has waited for something: ten turns, so that nobody takes for waiting what was
+# the others' turns.
+WAIT_S: Final = 10 * TURN_S
 LONG_S: Final = 2 * TURN_S
 
 
@@ -44,6 +47,10 @@ class Turns:
             self._is_giving = True
             self._began = time.monotonic()
             self._loop.call_soon(self._give_turn)
+
+    def time(self) -> float:
+        """When this round of the loop began, in seconds. With uvloop it stands still while a callback runs."""
+        return self._loop.time()
 
     async def give(self) -> float:
         """For a coroutine that would not wait: wait for the next turn if the present one is over.

@@ -17,6 +17,7 @@ from bench.report.results import FLOOR, Run
 from bench.report.table import machine_table, occasion_table, workload_table
 
 PAGE: Final = Path(__file__).parents[1] / "README.md"
+SHARES: Final = PAGE.parent / "results" / "shares.md"  # written by bench/shares.py
 OURS: Final = "fastserve"
 PROTOCOL: Final = "protocol"
 _PLACE: Final = re.compile(r"(<!-- ([a-z0-9-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
@@ -110,12 +111,18 @@ def _times(run: Run, workload: str, contestant: str) -> str:
     return f"{ratio:,.1f} times" if ratio is not None else ""
 
 
+def shares(run: Run) -> str:
+    """What bench/shares.py has sampled, if it has been run; not part of `run`."""
+    return SHARES.read_text() if SHARES.exists() else NOTHING
+
+
 PLACES: Final[Mapping[str, Callable[[Run], str]]] = {
     "machine": machine,
     "peers": against_peers,
     "connections": against_connections,
     "content": against_content,
     "slots": against_slots,
+    "shares": shares,
     "distance": distance,
     **{name: _table(name) for name in workloads.BY_NAME},
 }

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final, Protocol
 
 from fastserve.errors import ResultError
-from fastserve.turns import Turns
+from fastserve.turns import TURN_S, WAIT_S, Turns
 
 # A stream may always have this much unread, however full all streams together are: none starves at nothing.
 FREE_BYTES: Final = 64 * 1024
@@ -286,6 +286,7 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
     """
     error: BaseException | None = None
     turn_ends = 0.0
+    heard = turns.time()
     try:
         try:
             async for chunk in generator:
@@ -299,7 +300,10 @@ async def produce_on_loop(stream: Stream, generator: AsyncGenerator[Any, None], 
                     if stream.must_stop:
                         break
                 if is_over:
-                    turn_ends = await turns.give()
+                    # Who has waited has given way already: one turn more would only make its next chunk late.
+                    has_waited = turns.time() - heard >= WAIT_S
+                    turn_ends = monotonic() + TURN_S if has_waited else await turns.give()
+                    heard = turns.time()
         finally:
             await generator.aclose()
     except asyncio.CancelledError as raised:

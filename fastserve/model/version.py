@@ -145,11 +145,12 @@ class Version:
             began = time.monotonic()
             try:
                 await self._call_at_start(load)
-            except LoadError:
+            except LoadError as error:
                 tries_left -= 1
                 if not tries_left:
                     raise
-                _logger.warning("model.load() failed; trying again in %g s", LOAD_PAUSE_S, exc_info=True)
+                shown = trimmed(error.__cause__ or error, str(self._directory.path))
+                _logger.warning("model.load() failed; trying again in %g s", LOAD_PAUSE_S, exc_info=shown)
                 await asyncio.sleep(LOAD_PAUSE_S)
             else:
                 _logger.info("Completed model.load() execution in %d ms", (time.monotonic() - began) * 1000)

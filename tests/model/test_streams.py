@@ -26,7 +26,7 @@ from fastserve.model.streams import (
     produce,
     produce_on_loop,
 )
-from fastserve.turns import Turns
+from fastserve.turns import TURN_S, WAIT_S, Turns
 from tests.support.loops import PATIENCE_S, run
 
 ROOMY = 1 << 30
@@ -654,3 +654,43 @@ def test_nothing_is_lost_and_the_bound_holds(chunks: list[str | bytes], takes: l
     assert read == b"".join(c if isinstance(c, bytes) else c.encode() for c in chunks)
     assert most < max(each_bytes, FREE_BYTES)
     assert budget.used == 0
+
+
+def hold_the_loop(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+class CountingTurns(Turns):
+    """Counts the turns that were given, on a clock wound by hand."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.now = 100.0
+        self.given = 0
+
+    def time(self) -> float:
+        return self.now
+
+    async def give(self) -> float:
+        self.given += 1
+        return 0.0  # over at once
+
+
+@pytest.mark.parametrize(("gap_s", "turns_given"), [(2 * WAIT_S, 1), (WAIT_S / 2, 4)])
+def test_a_generator_that_has_waited_for_its_chunk_need_not_wait_for_a_turn(gap_s: float, turns_given: int) -> None:
+    async def main() -> None:
+        turns = CountingTurns(asyncio.get_running_loop())
+
+        async def generate() -> AsyncGenerator[str, None]:
+            for number in range(4):
+                yield "chunk"
+                if number < 3:
+                    hold_the_loop(2 * TURN_S)  # its turn is over
+                    turns.now += gap_s
+
+        stream = Watched()
+        await produce_on_loop(stream, generate(), turns)
+        assert await read_all_on_loop(stream) == b"chunk" * 4
+        assert turns.given == turns_given
+
+    run(main())

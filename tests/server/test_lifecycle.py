@@ -168,6 +168,9 @@ class Model:
         assert server.request("GET", "/readyz")[0] == 503
         server.wait_for_log("ready")
         assert server.predict(None) == 2
+        assert "OSError: not yet" in server.log
+        assert "model/model.py" in server.log
+        assert "fastserve/model/" not in server.log  # the user's frames are shown, not ours
 
 
 @pytest.mark.parametrize(
