@@ -84,8 +84,8 @@ class Config:
         metavar="S",
     )
 
-    # A thousand clients that send one request after another are all let in. Who waits behind more than that is told to
-    # come back, and when.
+    # A thousand clients that send one request after another are all let in. Who comes behind more than that is told
+    # when to come back.
     max_queue: int = option(
         1024,
         "--max-queue",

@@ -152,7 +152,9 @@ class Server:
 
         def method(name: str, entry: Entry) -> Finder:
             directory = str(self._directory.path)
-            return MethodEndpoint(name, entry, runtime, lifecycle, self._loop, directory, self._config, self._metrics).route
+            return MethodEndpoint(
+                name, entry, runtime, lifecycle, self._loop, directory, self._config, self._metrics
+            ).route
 
         return Endpoints(
             predict=method("predict", runtime.predict),

@@ -10,10 +10,10 @@ from typing import Final
 
 from fastserve.config import Config
 from fastserve.metrics import NANO, Histogram
-from fastserve.model.in_flight import InFlight
+from fastserve.model.in_flight import Load
 
-# Seconds that a client is told to wait: at least one, as the field has no fractions (RFC 9110 section 10.2.3); at most
-# an hour, lest one slow answer keep clients away for longer than a restart would take.
+# Seconds that a client is told to wait: at least one, as the field has no fractions (RFC 9110 section 10.2.3); at
+# most an hour, lest one slow answer keep clients away for longer than a restart would take.
 LEAST_RETRY_S: Final = 1
 MOST_RETRY_S: Final = 3600
 
@@ -33,11 +33,11 @@ class Admission:
         self._before = (0, 0)  # count and sum of the predicts that have been looked at
         self._service_s = 0.0  # what one took, of late
 
-    def has_room_for(self, size: int, in_flight: InFlight) -> bool:
+    def has_room_for(self, size: int, load: Load) -> bool:
         """Whether `size` bytes of content may be held. One request is let in alone, however large."""
-        return not in_flight.size or in_flight.size + size <= self.most_bytes
+        return not load.size or load.size + size <= self.most_bytes
 
-    def retry_after_s(self, in_flight: InFlight, predicts: Histogram) -> int:
+    def retry_after_s(self, load: Load, predicts: Histogram) -> int:
         """When a slot will be free for one more request: all before it, at the time that a predict has taken of late.
 
         predicts: how long they took. In whole seconds.
@@ -46,5 +46,5 @@ class Admission:
         if count > self._before[0]:
             self._service_s = (total_ns - self._before[1]) * NANO / (count - self._before[0])
             self._before = (count, total_ns)
-        wait_s = in_flight.jobs * self._service_s / self._slots
+        wait_s = load.jobs * self._service_s / self._slots
         return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))

@@ -99,9 +99,13 @@ def of_server(metrics: Metrics) -> Iterator[Family]:
         ("predict", "How long the predict took."),
     ):
         yield histogram(f"fastserve_{name}_duration_seconds", help, _durations(metrics, name))
-    yield histogram("fastserve_overhead_seconds", "All of a request but its predict.", _durations(metrics, "overhead"))
+    yield histogram(
+        "fastserve_overhead_seconds", "All of a request but its predict.", _durations(metrics, "overhead")
+    )
     yield counter(
-        "fastserve_rejected", "Requests turned away before anything was done.", _by("reason", metrics.rejected, REJECTED)
+        "fastserve_rejected",
+        "Requests turned away before anything was done.",
+        _by("reason", metrics.rejected, REJECTED),
     )
     yield counter(
         "fastserve_cancelled", "Requests whose client left, by stage.", _by("stage", metrics.cancelled, CANCELLED)
@@ -146,5 +150,5 @@ def of_process() -> Iterator[Family]:
     yield gauge("process_virtual_memory_bytes", "Address space.", int(fields[20]))
     yield gauge("process_resident_memory_bytes", "Memory in use.", int(fields[21]) * resource.getpagesize())
     yield gauge("process_threads", "Threads, of the model too.", int(fields[17]))
-    yield gauge("process_open_fds", "Open file descriptors.", len(os.listdir("/proc/self/fd")))
+    yield gauge("process_open_fds", "Open file descriptors.", sum(1 for _ in Path("/proc/self/fd").iterdir()))
     yield gauge("process_max_fds", "The limit of those.", resource.getrlimit(resource.RLIMIT_NOFILE)[0])

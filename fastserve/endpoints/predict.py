@@ -28,8 +28,8 @@ from fastserve.endpoints.admission import Admission
 from fastserve.endpoints.failures import NOT_READY, failure, refusal, truss_error
 from fastserve.endpoints.marks import FROM_CLIENT, FROM_SERVER
 from fastserve.endpoints.prediction import BinaryPrediction, Prediction
-from fastserve.endpoints.request_timeout import read_timeout, submit_within
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
+from fastserve.endpoints.request_timeout import read_timeout, submit_within
 from fastserve.endpoints.server_timing import durations, submit_timed, wants_timing
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
@@ -37,7 +37,7 @@ from fastserve.lifecycle import Lifecycle
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import CHUNKED, JSON, OCTET_STREAM, Head, Request, Route
 from fastserve.metrics import NANO, Metrics
-from fastserve.model.in_flight import InFlight
+from fastserve.model.in_flight import Load
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.steps import NEVER
 from fastserve.model.typed import Unread
@@ -149,7 +149,7 @@ class MethodEndpoint:
         if not entry.exists:
             request.connection.send_response(request, self._missing)
             return
-        if entry.in_flight.jobs >= self._most:
+        if entry.load.jobs >= self._most:
             self._turn_away(request, "queue_full")
             return
         checked = entry.input_type
@@ -175,7 +175,7 @@ class MethodEndpoint:
         if not entry.exists:
             request.connection.send_response(request, self._missing)
             return
-        if entry.in_flight.jobs >= self._most:
+        if entry.load.jobs >= self._most:
             self._turn_away(request, "queue_full")
             return
         checked = entry.input_type
@@ -203,9 +203,9 @@ class MethodEndpoint:
 
     def _take_large(self, request: Request, answer: Callable[[Request, Submit], None], submit: Submit) -> None:
         size = len(request.content)
-        if size < request.head.content_length:  # `_lacks_room` has refused it
-            self._turn_away(request, "queue_bytes")
-        elif self.entry.exists and not self._bounds.has_room_for(size, self.entry.in_flight):
+        # Without content, although some was promised: `_lacks_room` has refused it.
+        is_refused = not size and request.head.content_length > 0
+        if is_refused or (self.entry.exists and not self._bounds.has_room_for(size, self.entry.load)):
             self._turn_away(request, "queue_bytes")
         else:
             with resting_collector():
@@ -216,24 +216,22 @@ class MethodEndpoint:
         entry = self.entry
         if head.content_length == CHUNKED or not entry.exists:
             return False
-        return entry.in_flight.jobs >= self._most or not self._bounds.has_room_for(
-            head.content_length, entry.in_flight
-        )
+        return entry.load.jobs >= self._most or not self._bounds.has_room_for(head.content_length, entry.load)
 
     def _submit_soon(self, size: int, submit: Submit, prediction: Prediction) -> None:
         """In the next turn of the loop: user code is to find the collector as it was, and the large content freed,
         which those hold who have called us.
         """
         prediction.size = size
-        in_flight = self.entry.in_flight
-        in_flight.size += size
-        self._loop.call_soon(self._submit_if_open, submit, prediction, in_flight)
+        load = self.entry.load
+        load.size += size
+        self._loop.call_soon(self._submit_if_open, submit, prediction, load)
 
-    def _submit_if_open(self, submit: Submit, prediction: Prediction, in_flight: InFlight) -> None:
-        if self.entry.exists and self.entry.in_flight is in_flight:
+    def _submit_if_open(self, submit: Submit, prediction: Prediction, load: Load) -> None:
+        if self.entry.exists and self.entry.load is load:
             submit(prediction)
             return
-        in_flight.size -= prediction.size  # a reload came between
+        load.size -= prediction.size  # a reload came between
         if self.entry.exists:
             self._submit_soon(prediction.size, submit, prediction)
         else:
@@ -249,9 +247,9 @@ class MethodEndpoint:
     def _turn_away(self, request: Request, reason: str) -> None:
         """More wait than is allowed: nothing of it has been looked at, so it may be sent again."""
         self._server_metrics.rejected[reason] += 1
-        in_flight = self.entry.in_flight
-        retry_s = self._bounds.retry_after_s(in_flight, self.metrics.predict)
-        message = f"too much is waiting ({in_flight.jobs} requests); try again in {retry_s} s"
+        load = self.entry.load
+        retry_s = self._bounds.retry_after_s(load, self.metrics.predict)
+        message = f"too much is waiting ({load.jobs} requests); try again in {retry_s} s"
         fields = b"Retry-After: %d\r\n" % retry_s
         response = truss_error(self._full_status, FROM_SERVER, message, fields)
         request.connection.send_response(request, response)

@@ -1,7 +1,7 @@
 """`Server-Timing`: where the time of a request went, told in its answer (W3C Server Timing, section 2).
 
-For requests that ask with `X-Server-Timing`, or all by option; it stands between the prediction and the connection, so
-that the others pay nothing. Made by `predict.py`.
+For requests that ask with `X-Server-Timing`, or all by option. It stands between prediction and connection, so that
+others pay nothing. Made by `predict.py`.
 """
 
 from __future__ import annotations

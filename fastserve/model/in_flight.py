@@ -8,18 +8,27 @@ from __future__ import annotations
 import asyncio
 
 
-class InFlight:
-    """jobs, tasks: how many have begun and are not over. Who lowers one calls `tell` afterwards, if it `is_awaited`.
+class Load:
+    """What one way into the model has taken on. jobs: at work or waiting. size: bytes of large content they hold."""
 
-    size: bytes of large content that the jobs hold.
-    """
-
-    __slots__ = ("_keeps_score", "_waiting", "finished", "is_awaited", "jobs", "size", "tasks")
+    __slots__ = ("jobs", "size")
 
     def __init__(self) -> None:
         self.jobs = 0
-        self.tasks = 0
         self.size = 0
+
+
+class InFlight:
+    """All that has begun and is not over. Who lowers a number of it calls `tell` afterwards, if it `is_awaited`.
+
+    tasks: those that are no jobs.
+    """
+
+    __slots__ = ("_keeps_score", "_loads", "_waiting", "finished", "is_awaited", "tasks")
+
+    def __init__(self) -> None:
+        self._loads: list[Load] = []
+        self.tasks = 0
         self.finished = 0  # how much is over since `keep_score`
         self.is_awaited = False
         self._keeps_score = False
@@ -27,7 +36,12 @@ class InFlight:
 
     @property
     def count(self) -> int:
-        return self.jobs + self.tasks
+        return self.tasks + sum(load.jobs for load in self._loads)
+
+    def add_load(self) -> Load:
+        """Count the jobs of one more way into the model."""
+        self._loads.append(Load())
+        return self._loads[-1]
 
     def keep_score(self) -> None:
         """From now on `finished` counts."""

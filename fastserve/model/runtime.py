@@ -18,7 +18,7 @@ from fastserve.model.environment import EnvironmentWatch
 from fastserve.model.exposition import ModelMetrics
 from fastserve.model.health import HealthCheck
 from fastserve.model.hooks import Hooks
-from fastserve.model.in_flight import InFlight
+from fastserve.model.in_flight import Load
 from fastserve.model.steps import Job, Step, as_pair
 from fastserve.model.streams import Stream, StreamBudget
 from fastserve.model.threads import Completions
@@ -46,9 +46,9 @@ class Entry:
         "_steps",
         "exists",
         "first",
-        "in_flight",
         "input_type",
         "last",
+        "load",
         "predict_at",
         "steps",
         "takes_request",
@@ -56,7 +56,7 @@ class Entry:
 
     _steps: list[Step]
     _start: Callable[[Job], None]  # the first step's
-    in_flight: InFlight  # of the version that is led to
+    load: Load  # on the version that is led to
     first: Method  # given what the request brings
     last: Method  # its result is the answer
 
@@ -75,7 +75,7 @@ class Entry:
         self._start = self._steps[0].start
         self.steps = [method.name for method in methods]
         self.predict_at = 1 + 2 * next((at for at, method in enumerate(methods) if method.name == "predict"), 0)
-        self.in_flight = version.in_flight
+        self.load = version.in_flight.add_load()
         self._needs_context = any(method.kind not in ON_LOOP for method in methods)
         self.takes_request = any(method.request_type is not None for method in methods)
         self.exists = True
@@ -83,12 +83,13 @@ class Entry:
     def close(self) -> None:
         """The model has no such method; nothing of one that an earlier version had is kept."""
         if self.exists:
-            del self.first, self.last, self._steps, self._start, self.in_flight
+            del self.first, self.last, self._steps, self._start, self.load
         self.exists = False
 
     def submit(self, job: Job) -> None:
         """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. If it `exists`."""
-        self.in_flight.jobs += 1
+        job.load = load = self.load
+        load.jobs += 1
         if self._needs_context:
             job.context = copy_context()
         self._start(job)

@@ -19,6 +19,7 @@ from fastserve.errors import DeadlineError, ModelDefinitionError
 from fastserve.interface.responses import is_response
 from fastserve.model.contract import Kind, Method
 from fastserve.model.first_step import way_to_begin
+from fastserve.model.in_flight import Load
 from fastserve.model.slots import Slots
 from fastserve.model.streams import Stream, StreamBudget, gather, gather_on_loop, produce, produce_on_loop
 from fastserve.model.threads import Completions, Workers
@@ -37,7 +38,7 @@ class Job:
     error: what user code raised, or a ModelError; None if all went well.
     times: when it arrived, then when each step began and ended, in ns of the monotonic clock: an odd number of them
         while it waits for a step. expires: when it must have been answered, on the same clock.
-    size: bytes of large content that it holds; 0 for all others.
+    size: bytes of large content that it holds; 0 for all others. load: what it counts to.
     context: that of the request, copied: what user code sets in it is seen by this job's later steps alone.
     stream: the result is a generator, and this is its output.
     task: runs the present step, if that is on the loop.
@@ -53,12 +54,15 @@ class Job:
         "is_cancelled",
         "is_shielded",
         "is_unread",
+        "load",
         "size",
         "stream",
         "task",
         "times",
         "value",
     )
+
+    load: Load  # set when it is submitted
 
     def __init__(self, payload: Any) -> None:
         self.value = payload
@@ -167,7 +171,17 @@ class Step:
     forward: the same, on a worker thread.
     """
 
-    __slots__ = ("_call", "_following", "_hall", "_is_predict", "_request_type", "_workers", "forward", "name", "start")
+    __slots__ = (
+        "_call",
+        "_following",
+        "_hall",
+        "_is_predict",
+        "_request_type",
+        "_workers",
+        "forward",
+        "name",
+        "start",
+    )
 
     start: Callable[[Job], None]
     forward: Callable[[Job], None]

@@ -126,9 +126,10 @@ class Version:
         return all(has_ended)
 
     def _finish(self, job: Job) -> None:
-        self.in_flight.jobs -= 1
+        load = job.load
+        load.jobs -= 1
         if job.size:
-            self.in_flight.size -= job.size
+            load.size -= job.size
         job.on_result()
         if self.in_flight.is_awaited:  # spares a call for each request
             self.in_flight.tell()

@@ -14,7 +14,6 @@ import starlette.responses
 from fastserve.config import Config
 from fastserve.endpoints.asgi import AsgiReply, ClientGoneError
 from fastserve.endpoints.predict import MethodEndpoint
-from fastserve.endpoints.prediction import Prediction
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request
 from fastserve.metrics import Metrics

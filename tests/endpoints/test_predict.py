@@ -14,7 +14,6 @@ import pytest
 from fastserve.codec.collector import MIN_BYTES
 from fastserve.config import Config
 from fastserve.endpoints.predict import MethodEndpoint
-from fastserve.endpoints.prediction import Prediction
 from fastserve.endpoints.replies import TURN_S
 from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
@@ -179,7 +178,7 @@ def test_the_collector_rests_while_large_content_is_decoded_and_no_longer(
     scene = Scene(input_type=InputType(None, orjson.loads, validate, WrongError))
     content = b'{"a": 1}' if content_type == b"application/json" else msgpack.packb({"a": 1})
     submitted: list[tuple[Any, bool, bytes]] = []
-    entry: Any = scene.endpoint._entry
+    entry: Any = scene.endpoint.entry
     scene.endpoint._submit = entry.submit = lambda job: submitted.append(
         (job.value, gc.isenabled(), job.request.content)
     )
@@ -193,7 +192,7 @@ def test_the_collector_rests_while_large_content_is_decoded_and_no_longer(
 def test_large_content_for_a_method_that_a_reload_takes_away_meanwhile_is_answered() -> None:
     scene = Scene()
     scene.post(b"{}", content_length=CHUNKED)
-    scene.endpoint._entry.exists = False
+    scene.endpoint.entry.exists = False
     scene.loop.fire()
     assert scene.answer == (404, {"error": "`predict` must only be called if model has it."})
     assert not scene.jobs
@@ -203,7 +202,7 @@ def test_large_json_that_is_none_and_a_method_that_is_not_there_are_refused_alik
     scene = Scene()
     scene.post(b"{", content_length=CHUNKED)
     assert scene.answer[0] == 400
-    scene.endpoint._entry.exists = False
+    scene.endpoint.entry.exists = False
     scene.post(b"{}", content_length=CHUNKED)
     assert scene.answer == (404, {"error": "`predict` must only be called if model has it."})
     assert not scene.jobs
@@ -418,5 +417,5 @@ def test_no_other_field_bears_on_the_route_than_those_said_to() -> None:
     head = Head(b"", b"POST", b"/predict", b"/predict", fields)
     fields.asked.clear()
     Scene().endpoint.route(head)
-    assert fields.asked == {b"content-type"}
+    assert fields.asked == {b"content-type", b"x-request-timeout", b"x-server-timing"}
     assert fields.asked <= MEANINGFUL

@@ -22,6 +22,7 @@ from fastserve.errors import ResultError
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.messages import Head, Request, Response
 from fastserve.metrics import Metrics
+from fastserve.model.contract import Kind, Method, Takes
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.steps import Hall
 from fastserve.model.streams import Stream, StreamBudget

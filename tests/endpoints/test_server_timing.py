@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,7 +42,7 @@ def test_it_is_one_field_in_milliseconds() -> None:
     ({}, {}, False), ({}, {"x-server-timing": b"1"}, True), ({"server_timing": True}, {}, True),
 ])  # fmt: skip
 def test_who_asks_is_told_and_by_option_all_are(
-    settings: dict[str, bool], fields: dict[str, bytes], is_told: bool
+    settings: dict[str, Any], fields: dict[str, bytes], is_told: bool
 ) -> None:
     scene = Scene(**settings).ready()
     prediction = scene.post(**fields)

@@ -23,8 +23,8 @@ from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.http11.connection import Connection
 from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
-from fastserve.model.directory import read_directory
 from fastserve.metrics import Metrics
+from fastserve.model.directory import read_directory
 from fastserve.model.runtime import Runtime
 from tests.fuzz.watching import ViolationError
 from tests.support.process import write_model

@@ -1,4 +1,4 @@
-"""More requests than the model can serve, on real sockets: who is let in, who is told to come back, who is dropped."""
+"""More requests than the model can serve: who is let in, who is told to come back, who is dropped."""
 
 from __future__ import annotations
 

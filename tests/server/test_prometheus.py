@@ -46,7 +46,9 @@ def post(server: Server, content: str, path: str = "/predict") -> int:
 def samples(server: Server, name: str) -> dict[str, float]:
     """Labels, as they are written, to value."""
     page = server.request("GET", "/metrics")[1].decode()
-    return {labels or "": float(value) for labels, value in re.findall(rf"^{name}({{.*}})? (\S+)$", page, re.MULTILINE)}
+    return {
+        labels or "": float(value) for labels, value in re.findall(rf"^{name}({{.*}})? (\S+)$", page, re.MULTILINE)
+    }
 
 
 def test_what_is_asked_and_answered_is_counted(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""Thousands of clients that leave, at every stage, and hundreds that do not read: nothing is left, others are served."""
+"""Thousands of clients that leave at every stage, hundreds that do not read: nothing is left, others are served."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def test_a_storm_of_clients_that_leave_leaves_nothing_behind(tmp_path: Path, sou
                 peers = [wave.enter_context(server.connect()) for _ in range(WAVE)]
                 for peer in peers:
                     content = str(dice.randrange(100)).encode()
-                    message = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(content), content)
+                    message = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (
+                        len(content),
+                        content,
+                    )
                     cut = len(message) if dice.random() < 0.8 else dice.randrange(len(message))
                     asked += cut == len(message)
                     peer.sendall(message[:cut])

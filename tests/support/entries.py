@@ -6,7 +6,7 @@ from typing import Any
 
 from fastserve.endpoints.prediction import Prediction
 from fastserve.model.contract import Kind, Method, Takes
-from fastserve.model.in_flight import InFlight
+from fastserve.model.in_flight import Load
 from fastserve.model.steps import Job
 
 
@@ -18,7 +18,7 @@ class FakeEntry:
         self.takes_request = takes_request
         self.input_type = input_type
         self.last = Method(name, Kind.SYNC, print, Takes.INPUTS)
-        self.in_flight = InFlight()
+        self.load = Load()
         self.predict_at = 1
         self.steps = [name]
         self.jobs: list[Prediction] = []
