@@ -33,7 +33,7 @@ from fastserve.model.watch import SourceTree, Stamp
 from tests.support.kept_process import kept_process
 
 T = TypeVar("T")
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0  # twenty loads, with forty threads each, take 8 s alone and a minute on a machine that is busy
 ECHO = "class Model:\n    def predict(self, x):\n        return {!r}\n"
 THREADS = """
 import threading
