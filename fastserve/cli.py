@@ -19,6 +19,7 @@ import fastserve
 from fastserve.config import OPTIONS, Config, resolve
 from fastserve.errors import SetupError
 from fastserve.logs import set_up_logs
+from fastserve.model.batching import read_batching
 from fastserve.model.directory import ModelDirectory, read_directory
 from fastserve.model.refusals import check_supported, warn_of_ignored
 from fastserve.options import did_you_mean
@@ -75,6 +76,7 @@ def read_set_up(
     directory = read_directory(path)
     config = resolve(arguments, environ, directory.runtime, lambda key: directory.where("runtime", key))
     check_supported(directory, config)
+    read_batching(directory)  # which raises what the version would that is loaded later
     directory.config["runtime"]["predict_concurrency"] = config.predict_concurrency
     return directory, config
 

@@ -400,6 +400,7 @@ OPTIONS: Final[dict[str, Option]] = {f.name: f.metadata["option"] for f in datac
 # Keys of Truss's `runtime` that this server reads elsewhere, or that only Truss's platform and build use.
 TRUSS_RUNTIME_KEYS: Final = frozenset(
     {
+        "batching",  # not Truss's: model/batching.py
         "egress_restrictions",
         "enable_debug_logs",
         "enable_tracing_data",

@@ -101,7 +101,7 @@ def read_contract(model: object) -> Contract:
     """The contract that `model` keeps. Raises ModelDefinitionError, saying what to write instead."""
 
     def read(name: str) -> Method | None:
-        return _read_method(model, name)
+        return read_method(model, name)
 
     openai = {name: method for name in OPENAI_METHODS if (method := read(name)) is not None}
     contract = Contract(
@@ -162,7 +162,8 @@ def _check_chain(contract: Contract) -> None:
         )
 
 
-def _read_method(model: object, name: str) -> Method | None:
+def read_method(model: object, name: str) -> Method | None:
+    """The method of that name; None without. Raises ModelDefinitionError for parameters that no method may have."""
     function = getattr(model, name, None)
     if function is None:
         return None

@@ -325,10 +325,10 @@ def gather(generator: Generator[Any, None, None], is_cancelled: Callable[[], boo
         for chunk in generator:
             if is_cancelled():
                 break
-            chunks.append(_as_text(chunk))
+            chunks.append(as_text(chunk))
     finally:
         generator.close()
-    return _join(chunks)
+    return join(chunks)
 
 
 async def gather_on_loop(
@@ -340,19 +340,20 @@ async def gather_on_loop(
         async for chunk in generator:
             if is_cancelled():
                 break
-            chunks.append(_as_text(chunk))
+            chunks.append(as_text(chunk))
             await turns.give()
     finally:
         await generator.aclose()
-    return _join(chunks)
+    return join(chunks)
 
 
-def _as_text(chunk: Any) -> bytes:
+def as_text(chunk: Any) -> bytes:
     """The bytes of one chunk; what is neither text nor bytes is written as `str` has it, as by Truss."""
     return _as_bytes(chunk if isinstance(chunk, _CHUNKS) else str(chunk))
 
 
-def _join(chunks: list[bytes]) -> str:
+def join(chunks: list[bytes]) -> str:
+    """Chunks as one text. Raises ResultError if they are not UTF-8."""
     try:
         return b"".join(chunks).decode()
     except UnicodeDecodeError as error:

