@@ -262,9 +262,23 @@ class Server:
                 _logger.warning("interrupted again: ending at once")
                 _exit_now(EXIT_INTERRUPTED)
             return
-        self._stop_with(EXIT_OK)
-        in_flight = self._runtime.in_flight
-        _logger.info("%s: draining, %d requests in flight", signal.Signals(number).name, in_flight)
+        name, delay_s = signal.Signals(number).name, self._config.drain_delay_s
+        if number == signal.SIGTERM and delay_s and self._lifecycle.state is State.READY:
+            self._leave(name, delay_s)
+        else:
+            self._begin_drain(name)
+
+    def _leave(self, why: str, delay_s: float) -> None:
+        """Turn unready, and go on serving until those who send requests have seen it."""
+        self._lifecycle.move_to(State.LEAVING)
+        self._listener.leave()
+        self._loop.call_later(delay_s, self._begin_drain, f"{delay_s:g} s after {why}")
+        _logger.info("%s: not ready any more, draining in %g s", why, delay_s)
+
+    def _begin_drain(self, why: str) -> None:
+        if not self._stopping.is_set():  # the delay may have been cut short
+            self._stop_with(EXIT_OK)
+            _logger.info("%s: draining, %d requests in flight", why, self._runtime.in_flight)
 
     def _stop_with(self, status: int) -> None:
         if not self._stopping.is_set():
@@ -274,7 +288,7 @@ class Server:
 
     async def _drain(self, acceptor: Acceptor) -> None:
         """No new connections; finish what is in flight, within the time given."""
-        acceptor.close()
+        await acceptor.drain()
         self._listener.drain()
         try:
             await asyncio.wait_for(self._wait_idle(), self._config.graceful_timeout_s)
