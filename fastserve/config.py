@@ -330,8 +330,9 @@ class Config:
     request_ids: str = option(
         "given",
         "--request-ids",
-        "`given`: requests that bring an id keep it, in the answer and all log lines; `all`: others get one",
-        one_of("given", "all"),
+        "`given`: requests that bring an id keep it, in the answer and all log lines; `traced`: those with a "
+        "traceparent get one, beside their trace id; `all`: all others too",
+        one_of("given", "traced", "all"),
         metavar="WHICH",
         group="logs",
     )
@@ -402,9 +403,9 @@ def resolve(
             raise SetupError(f"{where(f'transport.{key}')}: no such setting{hint}")
     if runtime.get("enable_debug_logs") is True:
         values["log_level"] = "debug"
-    for name, declared in OPTIONS.items():
     if environ.get(KUBERNETES_HOST):
         values["drain_delay_s"] = KUBERNETES_DRAIN_DELAY_S
+    for name, declared in OPTIONS.items():
         for source, value in _candidates(name, declared, arguments, environ, runtime, where):
             try:
                 values[name] = declared.parse(value)

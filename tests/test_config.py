@@ -63,7 +63,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
         {"exit-zero": ("exit-zero",), " lost-headers,UNAWAITED-load ": QUIRKS[:2], "all": QUIRKS, "none": ()},
         ["exit-one", "exit-zero,", ",", "all,none"],
     ),
-    "request_ids": ({"given": "given", "ALL": "all"}, ["none"]),
+    "request_ids": ({"given": "given", "Traced": "traced", "ALL": "all"}, ["none"]),
     "access_log": ({"1": True, "on": True, "FALSE": False, "no": False}, ["maybe", "2"]),
     "log_level": ({"debug": "debug", "CRITICAL": "critical"}, ["loud", "warn"]),
     "log_format": ({"auto": "auto", "Text": "text", "json": "json"}, ["xml"]),

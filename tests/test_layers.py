@@ -36,6 +36,7 @@ ORDER: Final = (
     ("metrics",),
     ("logs",),
     ("errors",),
+    ("traceparent",),
     ("fastserve",),
 )
 LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in names}
