@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
@@ -14,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import uvloop
@@ -24,7 +25,7 @@ from fastserve.config import Config
 from fastserve.endpoints.metrics import Metrics
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
-from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
+from fastserve.endpoints.router import LIVENESS, METRICS, READINESS, Answer, Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
@@ -38,6 +39,7 @@ from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import prepare_process
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.version import log_load_error
+from fastserve.telemetry import Telemetry, find_telemetry
 
 if TYPE_CHECKING:
     from fastserve.model.reload import Reloader, Reread
@@ -127,9 +129,14 @@ class Server:
         self._directory = directory
         self._config = config
         self._lifecycle = Lifecycle()
-        self._runtime = Runtime(loop, directory, config)
+        self._name: str = directory.config["model_name"] or directory.path.name
+        self._telemetry = find_telemetry(environ, self._name)
+        self._runtime = Runtime(loop, directory, config, self._telemetry and self._telemetry.tracer)
         self._runtime.on_adopted.append(self._watch_environment)
         self._reloader = self._make_reloader(reread, environ) if config.reload else None
+        if self._telemetry is not None:  # whose spans are the ids of all requests
+            config = dataclasses.replace(config, request_ids="all")
+            self._runtime.on_adopted.append(self._telemetry.provide)
         self._listener = Listener(loop, config, Router(self._endpoints()).route)
         self._runtime.on_adopted.append(self._listener.reroute)
         self._stopping = asyncio.Event()
@@ -145,7 +152,7 @@ class Server:
 
     def _endpoints(self) -> Endpoints:
         runtime, lifecycle = self._runtime, self._lifecycle
-        schemas = Schemas(runtime, lifecycle, self._directory.config["model_name"] or self._directory.path.name)
+        schemas = Schemas(runtime, lifecycle, self._name)
         waits = "waiting-liveness" in self._config.truss_quirks
 
         def method(name: str, entry: Entry) -> Finder:
@@ -202,9 +209,9 @@ class Server:
 
     async def _listen(self) -> Acceptor:
         opened = open_sockets(self._config.host, self._config.port)
-        connection, listener = _connection_type(self._config), self._listener
-        acceptor = Acceptor(self._loop, opened, lambda: connection(listener), self._config.max_connections)
-        listener.acceptor = acceptor
+        make_connection = _way_to_connect(self._listener, self._telemetry)
+        acceptor = Acceptor(self._loop, opened, make_connection, self._config.max_connections)
+        self._listener.acceptor = acceptor
         await acceptor.start()
         for listening in opened:
             address, port = listening.getsockname()[:2]
@@ -313,12 +320,17 @@ class Server:
         self.has_ended_threads = all(has_ended)
 
 
-def _connection_type(config: Config) -> type[Connection]:
-    if not config.access_log:
-        return Connection
-    from fastserve.http11.access import LoggedConnection
+def _way_to_connect(listener: Listener, telemetry: Telemetry | None) -> Callable[[], Connection]:
+    if telemetry is not None:
+        from fastserve.http11.traced import ServerSpans, TracedConnection
 
-    return LoggedConnection
+        spans = ServerSpans(telemetry.tracer, frozenset((*LIVENESS, *READINESS, *METRICS)))
+        return lambda: TracedConnection(listener, spans)
+    if listener.config.access_log:
+        from fastserve.http11.access import LoggedConnection
+
+        return lambda: LoggedConnection(listener)
+    return lambda: Connection(listener)
 
 
 def _exit_now(status: int) -> None:

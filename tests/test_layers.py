@@ -23,6 +23,7 @@ ORDER: Final = (
     ("endpoints",),
     ("websocket",),
     ("http11",),
+    ("telemetry",),
     ("model",),
     ("interface",),
     ("codec",),
@@ -35,8 +36,8 @@ ORDER: Final = (
     ("options",),
     ("metrics",),
     ("logs",),
-    ("errors",),
     ("traceparent",),
+    ("errors",),
     ("fastserve",),
 )
 LEVELS: Final = {name: level for level, names in enumerate(ORDER) for name in names}
