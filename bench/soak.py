@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -29,10 +30,14 @@ FIRST_S: Final = 60.0
 REST_S: Final = 5.0
 # Room for what is kept by chance: freed blocks among others in use. A leak of 100 bytes a request is more.
 FLAT_KB: Final = 16 * 1024
+# The same where the first stretch was shorter, so that the most that uploads take at a time came only later.
+SHORT_FLAT_KB: Final = 80 * 1024
 TOLD_EVERY_S: Final = 60.0
 DEBUG: Final = {"PYTHONASYNCIODEBUG": "1", "PYTHONWARNINGS": "default"}
 # What the traffic itself asks for, and is to be told in the log.
 EXPECTED: Final = "ValueError: failing as asked"
+# asyncio's own warning in debug mode, by the clock on the wall: also of a callback that had to wait for its core.
+SLOW: Final = re.compile(r"Executing <.*> took ([0-9.]+) seconds")
 _WORRYING: Final = frozenset({"WARNING", "ERROR", "CRITICAL"})
 
 
@@ -50,10 +55,19 @@ def complaints_of(log: str) -> list[str]:
     return found
 
 
-def growth_of(before: Footprint, after: Footprint) -> list[str]:
-    """What there is more of than may be."""
+def unexplained(complaints: list[str], waited_s: float) -> list[str]:
+    """`complaints` without those of slow callbacks, if the loop's thread waited for its core as long as they took.
+
+    waited_s: for which others had the core, its own workers included.
+    """
+    slow_s = sum(float(found[1]) for line in complaints if (found := SLOW.search(line)))
+    return [line for line in complaints if slow_s > waited_s or not SLOW.search(line)]
+
+
+def growth_of(before: Footprint, after: Footprint, room_kb: int = FLAT_KB) -> list[str]:
+    """What there is more of than may be; of memory by `room_kb`."""
     grown = []
-    if after.memory_kb > before.memory_kb + FLAT_KB:
+    if after.memory_kb > before.memory_kb + room_kb:
         grown.append(f"memory: {before.memory_kb / 1024:.1f} -> {after.memory_kb / 1024:.1f} MiB")
     if after.threads > before.threads:
         grown.append(f"threads: {before.threads} -> {after.threads}")
@@ -71,15 +85,19 @@ def at_rest(pid: int) -> Footprint:
 def tell(what: str, taken: Footprint) -> None:
     print(
         f"{what:>10}: {taken.memory_kb / 1024:.1f} MiB, {taken.threads} threads, {taken.descriptors} descriptors,"
-        f" {taken.cpu_s:.0f} s of CPU time",
+        f" {taken.cpu_s:.0f} s of CPU time, {taken.waited_s:.1f} s of waiting for it",
         flush=True,
     )
+
+
+def first_stretch_s(minutes: float) -> float:
+    return min(FIRST_S, 60 * minutes / 5)
 
 
 def soak(port: int, pid: int, minutes: float) -> tuple[Traffic, Footprint, Footprint]:
     """The traffic, and what the server takes before and after it."""
     traffic = Traffic(port, seed=1)
-    traffic.run(min(FIRST_S, 60 * minutes / 5))
+    traffic.run(first_stretch_s(minutes))
     before = at_rest(pid)
     tell("before", before)
     ends = time.monotonic() + 60 * minutes
@@ -103,11 +121,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with alone(MODELS / "soak", first, environment=DEBUG if options.debug else {}) as server:
         traffic, before, after = soak(server.port, server.pid, minutes)
         complaints = complaints_of(server.log.read_text(errors="replace"))
+    worrying = unexplained(complaints, after.waited_s - before.waited_s)
     print(", ".join(f"{name} {count:,}" for name, count in sorted(traffic.played.items())))
+    room_kb = FLAT_KB if first_stretch_s(minutes) == FIRST_S else SHORT_FLAT_KB
     worries = [f"WRONG: {mistake}" for mistake in traffic.mistakes]
-    worries += [f"GROWN: {grown}" for grown in growth_of(before, after)]
-    worries += [f"LOGGED: {line[:1000]}" for line in complaints[:20]]
-    print(f"{traffic.mistaken} wrong, {len(complaints)} warnings in the log")
+    worries += [f"GROWN: {grown}" for grown in growth_of(before, after, room_kb)]
+    worries += [f"LOGGED: {line[:1000]}" for line in worrying[:20]]
+    others = len(complaints) - len(worrying)
+    print(f"{traffic.mistaken} wrong, {len(worrying)} warnings in the log, {others} while others had the core")
     for worry in worries:
         print(worry)
     return 1 if worries else 0

@@ -16,7 +16,7 @@ import pytest
 from bench.load import traffic
 from bench.load.alone import MODELS
 from bench.load.traffic import SCENES, SCENES_OF_30, Traffic, WrongError
-from bench.soak import FLAT_KB, complaints_of, growth_of
+from bench.soak import FLAT_KB, complaints_of, growth_of, unexplained
 from tests.support.footprint import Footprint
 from tests.support.process import Server, serving
 
@@ -67,6 +67,12 @@ def liar() -> Iterator[int]:
 def test_a_log_may_have_nothing_but_information_and_what_was_asked_for(line: str) -> None:
     assert complaints_of(f"{GOOD}\n{ASKED}\n\n{GOOD}\n") == []
     assert complaints_of(f"{GOOD}\n{line}\n{ASKED}\n") == [line]
+
+
+def test_slow_callbacks_are_forgiven_while_others_had_the_core() -> None:
+    slow = json.dumps({"levelname": "WARNING", "message": "Executing <Handle f() at x.py:1> took 0.150 seconds"})
+    assert unexplained([slow, "other", slow], waited_s=0.31) == ["other"]
+    assert unexplained([slow, "other", slow], waited_s=0.29) == [slow, "other", slow]
 
 
 def test_nothing_may_grow_but_memory_a_little() -> None:
