@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from fastserve.interface.request import Request
     from fastserve.interface.responses import HTTPError, Response, StreamingResponse
+    from fastserve.interface.trace_context import trace_context
     from fastserve.interface.websocket import WebSocket, WebSocketDisconnect
 
-__all__ = ["HTTPError", "Request", "Response", "StreamingResponse", "WebSocket", "WebSocketDisconnect"]
+__all__ = [
+    "HTTPError",
+    "Request",
+    "Response",
+    "StreamingResponse",
+    "WebSocket",
+    "WebSocketDisconnect",
+    "trace_context",
+]
 
 __version__ = "0.1.0"
 
@@ -23,6 +32,7 @@ _HOMES: Final = {
     "StreamingResponse": "fastserve.interface.responses",
     "WebSocket": "fastserve.interface.websocket",
     "WebSocketDisconnect": "fastserve.interface.websocket",
+    "trace_context": "fastserve.interface.trace_context",
 }
 
 

@@ -32,6 +32,10 @@ from fastserve.options import (
 # What Kubernetes puts into every container beside a Service of the name `fastserve`.
 KUBERNETES_VARIABLE: Final = re.compile(r"FASTSERVE_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_\w+)")
 
+# What it puts into every container, and the delay that then holds if none is said (see drain_delay_s).
+KUBERNETES_HOST: Final = "KUBERNETES_SERVICE_HOST"
+KUBERNETES_DRAIN_DELAY_S: Final = 5.0
+
 # An async `load` is never awaited; HTTPException loses its header fields; a failed load exits 0; the OpenAI-style
 # methods get their input by predict's annotation; liveness waits while 40 plain calls run.
 QUIRKS: Final = (
@@ -81,6 +85,15 @@ class Config:
         "--timeout-graceful-shutdown",
         "how long requests in flight may take to finish after SIGTERM",
         seconds(0, 86400),
+        metavar="S",
+    )
+    # Nobody need be told of a server that stands alone. Kubernetes takes a pod's address away while the pod is being
+    # stopped: a second or two later all who send requests know; 5 s leave 25 of the 30 that a pod is given.
+    drain_delay_s: float = option(
+        0.0,
+        "--drain-delay",
+        "how long to go on accepting after SIGTERM, with readiness 503 and Connection: close; in Kubernetes 5 s",
+        seconds(0, 3600),
         metavar="S",
     )
 
@@ -354,8 +367,9 @@ class Config:
     request_ids: str = option(
         "given",
         "--request-ids",
-        "`given`: requests that bring an id keep it, in the answer and all log lines; `all`: others get one",
-        one_of("given", "all"),
+        "`given`: requests that bring an id keep it, in the answer and all log lines; `traced`: those with a "
+        "traceparent get one, beside their trace id; `all`: all others too",
+        one_of("given", "traced", "all"),
         metavar="WHICH",
         group="logs",
     )
@@ -444,6 +458,8 @@ def resolve(
             raise SetupError(f"{where(f'transport.{key}')}: no such setting{hint}")
     if runtime.get("enable_debug_logs") is True:
         values["log_level"] = "debug"
+    if environ.get(KUBERNETES_HOST):
+        values["drain_delay_s"] = KUBERNETES_DRAIN_DELAY_S
     for name, declared in OPTIONS.items():
         for source, value in _candidates(name, declared, arguments, environ, runtime, where):
             try:

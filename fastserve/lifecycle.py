@@ -1,4 +1,4 @@
-"""The life of the one model behind this server: STARTING, READY, DRAINING, STOPPED.
+"""The life of the one model behind this server: STARTING, READY, LEAVING, DRAINING, STOPPED.
 
 `server.py` moves it; `endpoints/probes.py` and `endpoints/predict.py` read it. Knows nothing of sockets or models.
 """
@@ -12,13 +12,15 @@ from typing import Final
 class State(enum.IntEnum):
     STARTING = enum.auto()  # sockets are open, the model is still loading
     READY = enum.auto()  # loaded, answering
+    LEAVING = enum.auto()  # asked to stop, still accepting: those who send requests are to see it unready first
     DRAINING = enum.auto()  # asked to stop: no new connections, what is in flight is finished
     STOPPED = enum.auto()
 
 
 MOVES: Final = {
     State.STARTING: frozenset({State.READY, State.DRAINING, State.STOPPED}),
-    State.READY: frozenset({State.DRAINING, State.STOPPED}),
+    State.READY: frozenset({State.LEAVING, State.DRAINING, State.STOPPED}),
+    State.LEAVING: frozenset({State.DRAINING, State.STOPPED}),
     State.DRAINING: frozenset({State.STOPPED}),
     State.STOPPED: frozenset(),
 }
@@ -42,5 +44,10 @@ class Lifecycle:
 
     @property
     def is_ready(self) -> bool:
-        """Readiness: loaded and not draining. Liveness is the event loop's alone and is not asked here."""
+        """Readiness: loaded and not asked to stop. Liveness is the event loop's alone and is not asked here."""
         return self.state is State.READY
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether what outlives a request may still begin: also by those who have not seen that it is leaving."""
+        return self.state is State.READY or self.state is State.LEAVING

@@ -10,8 +10,11 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, TextIO, cast
+
+from fastserve.traceparent import trace_id_of
 
 _PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s%(request_tag)s"
 
@@ -20,8 +23,8 @@ _PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s%(request_tag)s"
 PROCESS_ID: Final = os.urandom(4).hex().encode()
 
 # The request that code runs for, on whatever thread: the peer's name for it or None, Truss's name of the chain it is
-# part of or None, its number.
-RequestIds = tuple[bytes | None, bytes | None, int]
+# part of or None, its number, its header fields, for the trace that they may tell of.
+RequestIds = tuple[bytes | None, bytes | None, int, Mapping[bytes, bytes]]
 REQUEST_IDS: Final[ContextVar[RequestIds | None]] = ContextVar("fastserve_request_ids", default=None)
 
 
@@ -31,20 +34,23 @@ def request_id(given: bytes | None, number: int) -> bytes:
 
 
 class RequestFilter(logging.Filter):
-    """Puts `request_id` and `chain_request_id` (None without) on every record."""
+    """Puts `request_id` and `chain_request_id` (None without) on every record, and `trace_id` where there is one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         ids = REQUEST_IDS.get()
-        given, chain, number = ids or (None, None, 0)
+        given, chain, number, fields = ids or (None, None, 0, {})
         name = request_id(given, number).decode() if ids else None
+        trace = trace_id_of(fields)
         record.request_id = name
         record.chain_request_id = chain.decode() if chain else None
-        record.request_tag = f" [{name}]" if name else ""  # of plain text lines
+        if trace is not None and not hasattr(record, "trace_id"):  # the model may have said it itself
+            record.trace_id = trace
+        record.request_tag = f" [{name} {trace}]" if trace else f" [{name}]" if name else ""  # of plain text lines
         return True
 
 
 # What every record has; whatever else one has was given as `extra`.
-_REQUEST: Final = ("request_id", "chain_request_id")  # put on a record by RequestFilter
+_REQUEST: Final = ("request_id", "chain_request_id", "trace_id")  # put on a record by RequestFilter
 _RECORD: Final = frozenset(
     {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "request_tag", *_REQUEST}
 )

@@ -170,7 +170,7 @@ class Request:
     def ids(self) -> RequestIds:
         """What identifies it in log lines, and then in its answer."""
         self.number = self.number or _next_number()
-        return self.head.request_id, self.head.chain_request_id, self.number
+        return self.head.request_id, self.head.chain_request_id, self.number, self.head.fields
 
 
 class Response:

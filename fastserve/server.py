@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import os
@@ -14,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import uvloop
@@ -24,7 +25,7 @@ from fastserve.config import Config
 from fastserve.endpoints.metrics import MetricsPage
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
-from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
+from fastserve.endpoints.router import LIVENESS, METRICS, READINESS, Answer, Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.errors import LoadError, ModelError, SetupError
@@ -39,6 +40,7 @@ from fastserve.model.directory import ModelDirectory
 from fastserve.model.loader import prepare_process
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.version import log_load_error
+from fastserve.telemetry import Telemetry, find_telemetry
 
 if TYPE_CHECKING:
     from fastserve.model.reload import Reloader, Reread
@@ -129,9 +131,14 @@ class Server:
         self._config = config
         self._lifecycle = Lifecycle()
         self._metrics = Metrics()
-        self._runtime = Runtime(loop, directory, config)
+        self._name: str = directory.config["model_name"] or directory.path.name
+        self._telemetry = find_telemetry(environ, self._name)
+        self._runtime = Runtime(loop, directory, config, self._telemetry and self._telemetry.tracer)
         self._runtime.on_adopted.append(self._watch_environment)
         self._reloader = self._make_reloader(reread, environ) if config.reload else None
+        if self._telemetry is not None:  # whose spans are the ids of all requests
+            config = dataclasses.replace(config, request_ids="all")
+            self._runtime.on_adopted.append(self._telemetry.provide)
         self._listener = Listener(loop, config, Router(self._endpoints(), self._metrics).route, self._metrics)
         self._runtime.on_adopted.append(self._listener.reroute)
         self._stopping = asyncio.Event()
@@ -147,7 +154,7 @@ class Server:
 
     def _endpoints(self) -> Endpoints:
         runtime, lifecycle = self._runtime, self._lifecycle
-        schemas = Schemas(runtime, lifecycle, self._directory.config["model_name"] or self._directory.path.name)
+        schemas = Schemas(runtime, lifecycle, self._name)
         waits = "waiting-liveness" in self._config.truss_quirks
 
         def method(name: str, entry: Entry) -> Finder:
@@ -208,9 +215,9 @@ class Server:
 
     async def _listen(self) -> Acceptor:
         opened = open_sockets(self._config.host, self._config.port)
-        connection, listener = _connection_type(self._config), self._listener
-        acceptor = Acceptor(self._loop, opened, lambda: connection(listener), self._config.max_connections)
-        listener.acceptor = acceptor
+        make_connection = _way_to_connect(self._listener, self._telemetry)
+        acceptor = Acceptor(self._loop, opened, make_connection, self._config.max_connections)
+        self._listener.acceptor = acceptor
         await acceptor.start()
         for listening in opened:
             address, port = listening.getsockname()[:2]
@@ -268,9 +275,23 @@ class Server:
                 _logger.warning("interrupted again: ending at once")
                 _exit_now(EXIT_INTERRUPTED)
             return
-        self._stop_with(EXIT_OK)
-        in_flight = self._runtime.in_flight
-        _logger.info("%s: draining, %d requests in flight", signal.Signals(number).name, in_flight)
+        name, delay_s = signal.Signals(number).name, self._config.drain_delay_s
+        if number == signal.SIGTERM and delay_s and self._lifecycle.state is State.READY:
+            self._leave(name, delay_s)
+        else:
+            self._begin_drain(name)
+
+    def _leave(self, why: str, delay_s: float) -> None:
+        """Turn unready, and go on serving until those who send requests have seen it."""
+        self._lifecycle.move_to(State.LEAVING)
+        self._listener.leave()
+        self._loop.call_later(delay_s, self._begin_drain, f"{delay_s:g} s after {why}")
+        _logger.info("%s: not ready any more, draining in %g s", why, delay_s)
+
+    def _begin_drain(self, why: str) -> None:
+        if not self._stopping.is_set():  # the delay may have been cut short
+            self._stop_with(EXIT_OK)
+            _logger.info("%s: draining, %d requests in flight", why, self._runtime.in_flight)
 
     def _stop_with(self, status: int) -> None:
         if not self._stopping.is_set():
@@ -280,7 +301,7 @@ class Server:
 
     async def _drain(self, acceptor: Acceptor) -> None:
         """No new connections; finish what is in flight, within the time given."""
-        acceptor.close()
+        await acceptor.drain()
         self._listener.drain()
         try:
             await asyncio.wait_for(self._wait_idle(), self._config.graceful_timeout_s)
@@ -305,12 +326,17 @@ class Server:
         self.has_ended_threads = all(has_ended)
 
 
-def _connection_type(config: Config) -> type[Connection]:
-    if not config.access_log:
-        return Connection
-    from fastserve.http11.access import LoggedConnection
+def _way_to_connect(listener: Listener, telemetry: Telemetry | None) -> Callable[[], Connection]:
+    if telemetry is not None:
+        from fastserve.http11.traced import ServerSpans, TracedConnection
 
-    return LoggedConnection
+        spans = ServerSpans(telemetry.tracer, frozenset((*LIVENESS, *READINESS, *METRICS)))
+        return lambda: TracedConnection(listener, spans)
+    if listener.config.access_log:
+        from fastserve.http11.access import LoggedConnection
+
+        return lambda: LoggedConnection(listener)
+    return lambda: Connection(listener)
 
 
 def _exit_now(status: int) -> None:

@@ -21,6 +21,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "port": ({"0": 0, "1": 1, "65535": 65535}, ["-1", "65536", "http", "80.0"]),
     "predict_concurrency": ({"1": 1, "4096": 4096}, ["0", "4097", "-1", "many"]),
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
+    "drain_delay_s": ({"0": 0.0, "2.5": 2.5, "3600": 3600.0}, ["-1", "3601", "nan", "soon"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
     "reload": (
         {
@@ -66,7 +67,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
         {"exit-zero": ("exit-zero",), " lost-headers,UNAWAITED-load ": QUIRKS[:2], "all": QUIRKS, "none": ()},
         ["exit-one", "exit-zero,", ",", "all,none"],
     ),
-    "request_ids": ({"given": "given", "ALL": "all"}, ["none"]),
+    "request_ids": ({"given": "given", "Traced": "traced", "ALL": "all"}, ["none"]),
     "server_timing": ({"on": True, "no": False}, ["maybe"]),
     "slow_request_s": ({"0": 0.0, "2.5": 2.5, "86400": 86400.0}, ["-1", "86401"]),
     "access_log": ({"1": True, "on": True, "FALSE": False, "no": False}, ["maybe", "2"]),
@@ -222,6 +223,13 @@ def test_a_variable_that_is_empty_is_not_set() -> None:
 
 def test_a_weaker_source_is_not_looked_at() -> None:
     assert resolved({"port": "1"}, {"PORT": "none of your business"}).port == 1
+
+
+def test_in_kubernetes_a_drain_is_delayed_unless_something_else_is_said() -> None:
+    inside = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert resolved(environ=inside) == Config(drain_delay_s=5.0)
+    assert resolved({"drain_delay_s": "0"}, inside).drain_delay_s == 0.0
+    assert resolved(environ={**inside, "FASTSERVE_DRAIN_DELAY": "12"}).drain_delay_s == 12.0
 
 
 def test_truss_switch_for_debug_logs_is_the_default_of_the_log_level() -> None:

@@ -23,6 +23,7 @@ ORDER: Final = (
     ("endpoints",),
     ("websocket",),
     ("http11",),
+    ("telemetry",),
     ("model",),
     ("interface",),
     ("codec",),
@@ -35,6 +36,7 @@ ORDER: Final = (
     ("options",),
     ("metrics",),
     ("logs",),
+    ("traceparent",),
     ("errors",),
     ("fastserve",),
 )

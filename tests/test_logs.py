@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fastserve.logs import JsonFormatter, set_up_logs, trimmed
+from fastserve.logs import REQUEST_IDS, JsonFormatter, RequestIds, set_up_logs, trimmed
 from tests.support.logs import kept_logs
 
 
@@ -93,6 +93,27 @@ def test_extra_fields_a_dict_and_a_stack_become_keys_as_by_truss(monkeypatch: py
     ]
     assert set(lines[3]) == {"levelname", "message", "stack_info"}
     assert lines[3]["stack_info"].startswith("Stack (most recent call last):")
+
+
+PARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def test_a_request_s_ids_and_its_trace_are_on_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    REQUEST_IDS.set((b"mine", b"chain", 1, {b"traceparent": PARENT}))
+    line = json.loads(logged(monkeypatch, lambda log: log.info("a")))
+    trace = PARENT[3:35].decode()
+    assert (line["request_id"], line["chain_request_id"], line["trace_id"]) == ("mine", "chain", trace)
+    assert logged(monkeypatch, lambda log: log.info("a"), "text").endswith(f"INFO    a [mine {trace}]\n")
+    REQUEST_IDS.set((b"mine", None, 1, {}))
+    assert "trace_id" not in json.loads(logged(monkeypatch, lambda log: log.info("a")))
+    assert logged(monkeypatch, lambda log: log.info("a"), "text").endswith("INFO    a [mine]\n")
+
+
+@pytest.mark.parametrize("ids", [None, (b"mine", None, 1, {b"traceparent": PARENT})])
+def test_a_trace_that_the_model_tells_itself_stands(monkeypatch: pytest.MonkeyPatch, ids: RequestIds | None) -> None:
+    REQUEST_IDS.set(ids)
+    line = json.loads(logged(monkeypatch, lambda log: log.info("a", extra={"trace_id": "its own"})))
+    assert line["trace_id"] == "its own"
 
 
 # --- the server's own lines ---

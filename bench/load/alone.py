@@ -1,7 +1,7 @@
 """fastserve alone: one model directory, served by the environment that this runs in.
 
 Leaves how a server is started and ended to bench/server.py. For the loads that compare nothing: probes, endurance,
-hostile.
+hostile, soak.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +23,16 @@ MODELS: Final = ROOT / "bench" / "models"
 
 @contextlib.contextmanager
 def alone(
-    model: Path, question: Question, flags: tuple[str, ...] = (), cores: str = str(SERVER_CORE)
+    model: Path,
+    question: Question,
+    flags: tuple[str, ...] = (),
+    cores: str = str(SERVER_CORE),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """Serve `model` on `cores` once it answers `question`. Raises ContestantError if it does not."""
+    """Serve `model` on `cores` once it answers `question`. Raises ContestantError if it does not.
+
+    environment: variables besides those of this process.
+    """
 
     def command(job: Job) -> list[str]:
         return [sys.executable, "-m", "fastserve", str(model), "--port", str(job.port), *flags]
@@ -33,7 +40,7 @@ def alone(
     ours = dataclasses.replace(BY_NAME["fastserve"], command=command, environment={"PYTHONPATH": str(ROOT)})
     with tempfile.TemporaryDirectory() as folder:
         job = Job(Path(sys.executable), model.name, 1, free_port(), Path(folder))
-        server = Server(ours, job, question, {}, cores)
+        server = Server(ours, job, question, environment or {}, cores)
         try:
             server.start()
             yield server

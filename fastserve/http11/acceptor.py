@@ -6,12 +6,15 @@ many connections there are.
 
 from __future__ import annotations
 
+import array
 import asyncio
+import contextlib
 import logging
 import os
 import resource
 import socket
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from fastserve.errors import SetupError
@@ -28,6 +31,10 @@ UNSENT_BYTES: Final = 128 * KIB
 SPARE_DESCRIPTORS: Final = 64
 
 DESCRIPTORS_SHORT: Final = "file descriptors are nearly used up (ulimit -n)"
+
+_SO_ATTACH_FILTER: Final = 26  # asm-generic/socket.h, not in Python's socket; takes a struct sock_fprog
+# One struct sock_filter: BPF_RET, 0 bytes of the packet are taken. An array, because it says where it lies.
+_DROP_ALL: Final = array.array("B", struct.pack("HBBI", 6, 0, 0, 0))
 
 _logger: Final = logging.getLogger("fastserve.http11")
 
@@ -116,6 +123,18 @@ class Acceptor:
         except OSError:  # another thread has taken the last descriptor
             self._stop()
 
+    async def drain(self) -> None:
+        """Close, once the connections that wait already have been made: the close would reset them."""
+        has_room = self.is_accepting
+        self._is_closed = True
+        self._stop()  # from here on nobody but us accepts on the sockets, which go on listening
+        for listening in self._listening:
+            hold_newcomers(listening)
+        waiting = [one for listening in self._listening for one in accept_waiting(listening)] if has_room else []
+        self.close()
+        making = [self._loop.connect_accepted_socket(self._make_connection, sock=one) for one in waiting]
+        await asyncio.gather(*making, return_exceptions=True)  # one whose peer has gone meanwhile is no loss
+
     def close(self) -> None:
         """Accept no more, and give the address back."""
         self._is_closed = True
@@ -145,6 +164,27 @@ class Acceptor:
             return False
         os.close(probe)
         return probe < self._highest_fd
+
+
+def hold_newcomers(listening: socket.socket) -> None:
+    """Have the kernel drop what asks for a connection, and with it the moment between the last accept and the close.
+
+    Who asks in that moment asks again a second later (RFC 6298 section 2.1), and is refused before it has sent
+    anything: a proxy then turns to another server, which it may not do with a request that was lost in a reset.
+    """
+    address, _ = _DROP_ALL.buffer_info()
+    with contextlib.suppress(OSError):  # a kernel that will not: the moment is short
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, address))
+
+
+def accept_waiting(listening: socket.socket) -> Iterator[socket.socket]:
+    """Every connection that waits to be accepted, as far as descriptors go; no more than can wait at a time."""
+    listening.setblocking(False)
+    with contextlib.suppress(OSError):  # BlockingIOError: no more waits
+        for _ in range(BACKLOG):
+            accepted, _ = listening.accept()
+            accepted.setblocking(False)
+            yield accepted
 
 
 def descriptor_of(transport: asyncio.BaseTransport) -> int:

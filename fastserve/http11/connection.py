@@ -42,6 +42,8 @@ from fastserve.options import KIB
 # makes it a 502.
 LINGER_S: Final = 2.0
 LINGER_BYTES: Final = 256 * KIB
+# A drain waits this long for a request that is on its way: on a connection just made, or with bytes just arrived.
+DRAIN_IDLE_S: Final = 1.0
 # Refused content up to this is read off and the connection kept; above it the answer comes at once and closes.
 READ_OFF_BYTES: Final = 256 * KIB
 # Messages, or pieces of chunked content, taken as soon as they arrive: an ordinary request is one or two. More
@@ -115,7 +117,9 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._flow = Flow(transport)
         self._listener.enter(self, transport)
-        if self._listener.is_draining:
+        if self._listener.is_leaving:
+            self.close_after_response()
+        elif self._listener.is_draining:
             self.close_if_idle()
 
     def data_received(self, received: bytes) -> None:
@@ -280,9 +284,17 @@ class Connection(asyncio.Protocol):
 
     # --- called by the listener and the sweep ---
 
+    def close_after_response(self) -> None:
+        self._will_close = True
+
     def close_if_idle(self) -> None:
-        """Close between exchanges; else make the present response the last."""
-        if self._phase is not Phase.IDLE or self._reader.unread:
+        """Close between exchanges; else make the present response the last.
+
+        A request that has arrived and has not been read yet is answered: a close would be a reset to its peer. So is,
+        by a server that was `leaving`, the first one on a connection that has just been made for it.
+        """
+        is_new = self._listener.is_leaving and self._reader.is_fresh
+        if self._phase is not Phase.IDLE or self._reader.unread or is_new or self._flow.has_unread():
             self._will_close = True
         elif self._flow.has_unsent():
             self._linger()  # the next request may be there already: unread, it would turn the close into a reset
@@ -307,7 +319,8 @@ class Connection(asyncio.Protocol):
         if self._flow.stalled_for(now) > config.stall_timeout_s:
             self.close_now()
         elif phase is Phase.IDLE:
-            if elapsed > config.keep_alive_timeout_s and not self._reader.unread:
+            limit_s = DRAIN_IDLE_S if self._listener.is_draining else config.keep_alive_timeout_s
+            if elapsed > limit_s and not self._reader.unread:
                 if self._flow.has_unsent():
                     self._since = now  # the peer is still reading the response before
                 else:

@@ -67,13 +67,20 @@ class Flow:
         self._seen_waiting = waiting
         return now - self._stalled_since
 
+    def has_unread(self) -> bool:
+        """Whether bytes have arrived that the transport has not read yet (tcp(7), SIOCINQ)."""
+        return self._ask_kernel(termios.FIONREAD) > 0
+
     def _bytes_in_kernel(self) -> int:
         """Bytes sent and not acknowledged by the peer (tcp(7), SIOCOUTQ)."""
+        return self._ask_kernel(termios.TIOCOUTQ)
+
+    def _ask_kernel(self, what: int) -> int:
         tcp = self._transport.get_extra_info("socket")
         if tcp is None:
             return 0
         try:
-            answer = fcntl.ioctl(tcp.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+            answer = fcntl.ioctl(tcp.fileno(), what, b"\0\0\0\0")
         except OSError:
             return 0
         return int.from_bytes(answer, sys.byteorder)

@@ -22,6 +22,10 @@ from fastserve.turns import Turns
 class OpenConnection(Watched, Protocol):
     """A connection, as the listener sees it."""
 
+    def close_after_response(self) -> None:
+        """Make the present response, or the next, the last."""
+        ...
+
     def close_if_idle(self) -> None:
         """Close between exchanges; else make the present response the last."""
         ...
@@ -39,7 +43,8 @@ class Listener:
     """What all connections of one server share.
 
     route: finds what answers a head; called once for each head that is parsed, and again by `reroute`.
-    is_draining: the server is stopping: every response closes its connection.
+    is_leaving: the server is about to stop: every response closes its connection.
+    is_draining: it is stopping: idle connections are closed, too.
     acceptor: told of each connection that comes or goes; None before there is one.
     context: that of no request.
     metrics: of the server. unrouted: where the answers are counted of what is no request.
@@ -55,6 +60,7 @@ class Listener:
         "deadlines",
         "encoder",
         "is_draining",
+        "is_leaving",
         "loop",
         "metrics",
         "route",
@@ -78,7 +84,7 @@ class Listener:
         self.connections: set[OpenConnection] = set()
         self.deadlines = Deadlines(loop.time(), self.connections)
         self.acceptor: Acceptor | None = None
-        self.is_draining = False
+        self.is_leaving = self.is_draining = False
         self.context = contextvars.copy_context()
         self.turns = Turns(loop)
         self._emptied: asyncio.Future[None] | None = None
@@ -89,8 +95,14 @@ class Listener:
         if self.acceptor is not None:
             self.acceptor.on_connection(len(self.connections), transport)
 
+    def leave(self) -> None:
+        """Close every connection with its next response, so that its peer turns to another server by itself."""
+        self.is_leaving = True
+        for connection in tuple(self.connections):
+            connection.close_after_response()
+
     def drain(self) -> None:
-        """Close idle connections now, and every other one with its next response."""
+        """Close idle connections now, and every other one with its present response."""
         self.is_draining = True
         for connection in tuple(self.connections):
             connection.close_if_idle()

@@ -16,6 +16,7 @@ import httptools
 from fastserve.config import Config
 from fastserve.errors import RequestError
 from fastserve.messages import CHUNKED, Head
+from fastserve.traceparent import TRACEPARENT
 
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
 REQUEST_LINE: Final = re.compile(rb"(%b) ([!-~]+) HTTP/([0-9]\.[0-9])" % TOKEN)
@@ -82,7 +83,7 @@ def parse_head(section: bytes, config: Config) -> Head:
 
 def make_head(section: bytes, line: RequestLine, fields: dict[bytes, bytes], config: Config) -> Head:
     """What a section means whose grammar is good. Raises RequestError: 400, 413, 415, 417 and 501."""
-    is_http10 = line.is_http10
+    is_http10, which = line.is_http10, config.request_ids
     _check_host(fields.get(b"host"), is_http10)
     if line.authority is not None:
         fields[b"host"] = line.authority
@@ -96,7 +97,7 @@ def make_head(section: bytes, line: RequestLine, fields: dict[bytes, bytes], con
         is_http10=is_http10,
         keep_alive=_parse_connection(fields, is_http10),
         expects_continue=b"expect" in fields and _parse_expect(fields[b"expect"], is_http10),
-        is_named=config.request_ids == "all" or config.access_log,
+        is_named=config.access_log or (which != "given" and (which == "all" or TRACEPARENT in fields)),
     )
 
 

@@ -40,6 +40,11 @@ class MessageReader:
         self._taken = 0  # bytes of `unread` that have been
         self._early: EarlyRefusal | None = None  # watches an incomplete header section
 
+    @property
+    def is_fresh(self) -> bool:
+        """Nothing has been received in full so far."""
+        return self.head is _NO_HEAD
+
     def feed(self, received: bytes) -> None:
         self.unread = self.unread[self._taken :] + received if self.unread else received
         self._taken = 0

@@ -120,10 +120,14 @@ class Runtime:
     contract: Contract
     inputs: dict[str, InputType | Unread]
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, directory: ModelDirectory, config: Config, tracer: Any = None
+    ) -> None:
+        """tracer: OpenTelemetry's, for spans of the model's methods; None for none."""
         self._loop = loop
         self._directory = directory
         self._config = config
+        self._tracer = tracer
         self._budget = StreamBudget(config.stream_buffer_bytes, config.stream_buffers_bytes)
         completions = Completions(loop)
         self._hooks = Hooks("fastserve-hook", HOOK_THREADS, loop, completions, str(directory.path))
@@ -147,7 +151,7 @@ class Runtime:
 
         Raises as `Version.load`.
         """
-        version = Version(self._loop, directory, self._config, self._budget, self._hooks)
+        version = Version(self._loop, directory, self._config, self._budget, self._hooks, self._tracer)
         self._versions.append(version)
         try:
             await version.load(self._metrics)

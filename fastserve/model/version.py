@@ -72,10 +72,13 @@ class Version:
         config: Config,
         budget: StreamBudget,
         hooks: Hooks,
+        tracer: Any,
     ) -> None:
+        """tracer: as a Runtime takes it."""
         self._directory = directory
         self._config = config
         self._hooks = hooks
+        self._tracer = tracer
         self._slots = Slots(config.predict_concurrency)  # of a predict on the loop
         self._predict_workers = Workers("fastserve-predict", loop)
         self._side_workers = Workers("fastserve-side", loop)
@@ -229,6 +232,10 @@ class Version:
         return steps
 
     def _make_step(self, method: Method, following: Step | None) -> Step:
+        if self._tracer is not None:
+            from fastserve.model.spans import with_spans
+
+            method = with_spans(method, self._tracer)
         is_predict = method.name == "predict"
         workers = self._predict_workers if is_predict else self._side_workers
         if is_predict and self.batches is not None:

@@ -116,6 +116,9 @@ class Session(asyncio.Protocol):
 
     # --- called by the listener and the sweep ---
 
+    def close_after_response(self) -> None:
+        """It goes on until the drain."""
+
     def close_if_idle(self) -> None:
         """Drain: a method that waits for a message is told now, one at work when it asks for the next.
 

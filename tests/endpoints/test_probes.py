@@ -19,7 +19,7 @@ def test_liveness_never_changes_and_readiness_follows_the_lifecycle() -> None:
     lifecycle = Lifecycle()
     readiness = Readiness(lifecycle)
     seen = []
-    for state in (None, State.READY, State.DRAINING, State.STOPPED):
+    for state in (None, State.READY, State.LEAVING, State.DRAINING, State.STOPPED):
         if state is not None:
             lifecycle.move_to(state)
         ready, alive = RecordingResponder(), RecordingResponder()
@@ -30,7 +30,7 @@ def test_liveness_never_changes_and_readiness_follows_the_lifecycle() -> None:
         assert alive.response is not None
         assert (alive.response.kind[0], alive.content) == (200, b"true")
         seen.append(ready.response.kind[0])
-    assert seen == [503, 200, 503, 503]
+    assert seen == [503, 200, 503, 503, 503]
 
 
 class FakeCheck:

@@ -51,6 +51,11 @@ def test_a_model_that_is_not_ready_is_503_with_the_usual_body(section: bytes) ->
     assert b"X-BASETEN-ERROR-CODE: 600" in fields
 
 
+def test_who_is_leaving_still_begins_sessions(ready: Scene) -> None:
+    ready.lifecycle.move_to(State.LEAVING)
+    assert ready.ask(handshake())[0].calls == ["upgrade"]
+
+
 def test_no_session_is_begun_while_the_server_drains(ready: Scene) -> None:
     ready.lifecycle.move_to(State.DRAINING)
     assert error_of(ready.ask(handshake())[1])[0] == 503

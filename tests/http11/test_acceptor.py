@@ -135,6 +135,37 @@ def test_once_closed_it_stays_closed(with_acceptor: Play) -> None:
     with_acceptor(2, scene)
 
 
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_drain_takes_who_waits_already_if_there_is_room(has_room: bool) -> None:
+    loop = uvloop.new_event_loop()
+    made: list[asyncio.BaseTransport] = []
+
+    class Noted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.append(transport)
+
+    async def run() -> None:
+        listening = open_sockets("127.0.0.1", 0)
+        address = listening[0].getsockname()
+        acceptor = Acceptor(loop, listening, Noted, 2)
+        await acceptor.start()
+        if not has_room:
+            acceptor.on_connection(2, TRANSPORT)
+        peers = [socket.create_connection(address) for _ in range(3)]  # the loop has no turn meanwhile
+        await acceptor.drain()
+        assert len(made) == (3 if has_room else 0)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+        for transport in made:
+            transport.close()
+        for peer in peers:
+            peer.close()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(run())
+    loop.close()
+
+
 @pytest.mark.parametrize(
     ("soft", "capacity", "raised", "highest"),
     [

@@ -7,9 +7,9 @@ from contextvars import ContextVar, copy_context
 import pytest
 
 from fastserve.config import Config
-from fastserve.http11.connection import LINGER_BYTES, PIPELINE_BURST, PROMPT_BURST, READ_OFF_BYTES
+from fastserve.http11.connection import DRAIN_IDLE_S, LINGER_BYTES, PIPELINE_BURST, PROMPT_BURST, READ_OFF_BYTES
 from fastserve.http11.content import LARGE_BYTES
-from fastserve.http11.deadlines import Deadlines
+from fastserve.http11.deadlines import TICK_S, Deadlines
 from fastserve.http11.flow import Flow
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.answers import Answer, read_answers
@@ -778,6 +778,67 @@ def test_a_connection_made_while_draining_is_closed() -> None:
     peer.listener.is_draining = True
     peer.connection.connection_made(peer.transport)  # type: ignore[arg-type]
     assert peer.transport.is_closing_now
+
+
+def test_who_leaves_keeps_idle_connections_and_closes_each_with_its_next_response() -> None:
+    peer = Peer()
+    peer.send(GET)
+    peer.listener.leave()
+    peer.advance(70.0)
+    assert not peer.is_closed
+    peer.send(GET + GET)
+    assert [answer.fields.get("connection") for answer in answers(peer, b"GET", b"GET")] == [None, "close"]
+    assert peer.is_closed
+    assert len(peer.requests) == 2  # what is pipelined behind the last response is another server's
+
+
+def test_who_leaves_makes_the_response_in_flight_the_last() -> None:
+    peer = Peer(answers_at_once=False)
+    peer.send(GET)
+    peer.listener.leave()
+    peer.answer(peer.requests[0])
+    assert b"Connection: close\r\n" in peer.transport.sent
+    assert peer.is_closed
+
+
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_connection_made_while_leaving_may_ask_once_and_soon_also_in_the_drain(asks: bool) -> None:
+    peer = Peer()
+    peer.listener.is_leaving = True
+    peer.connection.connection_made(peer.transport)  # type: ignore[arg-type]
+    peer.listener.drain()
+    peer.advance(DRAIN_IDLE_S)
+    assert not peer.is_closed
+    if asks:
+        peer.send(GET)
+        assert answers(peer, b"GET")[0].fields["connection"] == "close"
+    else:
+        peer.advance(2 * TICK_S)
+    assert peer.is_closed
+
+
+def test_a_drain_closes_what_was_kept_though_the_server_was_leaving() -> None:
+    peer = Peer(answers_at_once=False)
+    peer.send(GET)
+    peer.answer(peer.requests[0])
+    peer.listener.leave()
+    peer.listener.drain()
+    assert peer.transport.is_closing_now
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_a_drain_answers_what_has_arrived_and_has_not_been_read(comes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer()
+    peer.send(GET)
+    monkeypatch.setattr(Flow, "has_unread", lambda flow: True)
+    peer.listener.drain()
+    assert not peer.is_closed
+    if comes:
+        peer.send(GET)
+        assert answers(peer, b"GET", b"GET")[1].fields["connection"] == "close"
+    else:  # half a request, say, that nobody ends
+        peer.advance(DRAIN_IDLE_S + 2 * TICK_S)
+    assert peer.is_closed
 
 
 def test_abort_ends_every_connection() -> None:

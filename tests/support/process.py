@@ -97,7 +97,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     kept = {
         k: v
         for k, v in os.environ.items()
-        if not k.startswith("FASTSERVE_") and k not in ("PORT", "DISABLE_JSON_LOGGING")
+        if not k.startswith(("FASTSERVE_", "OTEL_"))
+        and k not in ("PORT", "DISABLE_JSON_LOGGING", "KUBERNETES_SERVICE_HOST")
     }
     return {**kept, **(extra or {})}
 
