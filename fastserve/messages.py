@@ -96,7 +96,7 @@ class Head:
         self.route: Route | None = None
 
     def with_fields(self, section: bytes, fields: dict[bytes, bytes], content_length: int) -> Head:
-        """This head with other values of fields, none of them one of MEANINGFUL, and other content to come.
+        """This head with other values of fields, none that a Listener calls meaningful, and other content to come.
 
         Its route is this one's if it has the same content length; else None. What the rest means is not asked again:
         that takes as many instructions as all else when a form is filled in, and to find the route half as many.
@@ -193,10 +193,14 @@ class Response:
 
 
 class Addresses(NamedTuple):
-    """Both ends of a TCP connection: host and port; None where there are none, as on a Unix socket."""
+    """Both ends of a connection: host and port; None where there are none, as on a Unix socket.
+
+    is_encrypted: it speaks TLS.
+    """
 
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+    is_encrypted: bool = False
 
 
 class Responder(Protocol):
@@ -269,13 +273,15 @@ class Route:
 
     answer: called with the complete request; answers it now or later through request.connection.
     is_refusal: no content is wanted: the answer is an error whatever the content may be.
+    is_open: for everybody, also where others need an API key.
     """
 
-    __slots__ = ("answer", "is_refusal")
+    __slots__ = ("answer", "is_open", "is_refusal")
 
-    def __init__(self, answer: Callable[[Request], None], *, is_refusal: bool = False) -> None:
+    def __init__(self, answer: Callable[[Request], None], *, is_refusal: bool = False, is_open: bool = False) -> None:
         self.answer = answer
         self.is_refusal = is_refusal
+        self.is_open = is_open
 
 
 def error_response(status: int, message: object, fields: bytes = b"") -> Response:
