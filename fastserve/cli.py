@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import fastserve
+from fastserve.combinations import check_combinations
 from fastserve.config import OPTIONS, Config, resolve
 from fastserve.errors import SetupError
 from fastserve.logs import set_up_logs
@@ -30,6 +31,7 @@ EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
 _DEFAULTS: Final = Config()
 _GROUPS: Final = {
     "serving": "serving",
+    "entry": "who may come in",
     "limits": "limits (what is refused, and what is held in memory)",
     "timeouts": "timeouts",
     "logs": "logs",
@@ -75,6 +77,7 @@ def read_set_up(
     """The model directory at `path` and the Config that holds with it. Raises SetupError."""
     directory = read_directory(path)
     config = resolve(arguments, environ, directory.runtime, lambda key: directory.where("runtime", key))
+    check_combinations(config, arguments)
     check_supported(directory, config)
     read_batching(directory)  # which raises what the version would that is loaded later
     directory.config["runtime"]["predict_concurrency"] = config.predict_concurrency
@@ -130,4 +133,4 @@ def _show(default: object) -> str:
         return f"{default >> 20}M" if default % (1 << 20) == 0 else f"{default >> 10}k"
     if isinstance(default, float):
         return f"{default:g}"
-    return str(default) if default != () else "none"
+    return "none" if default in ((), "") else str(default)

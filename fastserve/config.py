@@ -18,8 +18,11 @@ from fastserve.options import (
     PREFIX,
     Option,
     did_you_mean,
+    file_mode,
     one_of,
     option,
+    optional,
+    origins,
     path,
     seconds,
     several_of,
@@ -35,6 +38,8 @@ KUBERNETES_VARIABLE: Final = re.compile(r"FASTSERVE_(SERVICE_(HOST|PORT(_\w+)?)|
 # What it puts into every container, and the delay that then holds if none is said (see drain_delay_s).
 KUBERNETES_HOST: Final = "KUBERNETES_SERVICE_HOST"
 KUBERNETES_DRAIN_DELAY_S: Final = 5.0
+# The API keys themselves, which are to stand neither on a command line nor in a Config; see `endpoints/keys.py`.
+KEYS_VARIABLE: Final = PREFIX + "API_KEYS"
 
 # An async `load` is never awaited; HTTPException loses its header fields; a failed load exits 0; the OpenAI-style
 # methods get their input by predict's annotation; liveness waits while 40 plain calls run.
@@ -165,6 +170,77 @@ class Config:
         "directory with bptr/ or static-bptr/, if there is a manifest of weights, which is refused",
         path,
         metavar="DIR",
+    )
+
+    # For a proxy on the same machine: who may connect is then what the file system says.
+    uds: str = option(
+        "",
+        "--uds",
+        "Unix socket to listen on, instead of an address",
+        optional(path),
+        metavar="PATH",
+        group="entry",
+    )
+    # Owner and group: a proxy runs as a user of its own, who joins the group. Others on the machine stay out.
+    uds_mode: str = option(
+        "0660",
+        "--uds-mode",
+        "permissions of the Unix socket, in octal",
+        file_mode,
+        metavar="MODE",
+        group="entry",
+    )
+    # Without a word as open as the address it listens on, which is loopback.
+    api_key_file: str = option(
+        "",
+        "--api-key-file",
+        f"file with the API keys that requests must bring, one a line, read anew on SIGHUP; {KEYS_VARIABLE} may hold "
+        "more, with commas between",
+        optional(path),
+        metavar="FILE",
+        group="entry",
+    )
+    ssl_certfile: str = option(
+        "",
+        "--ssl-certfile",
+        "certificate chain in PEM: TLS is spoken, and no plain HTTP; read anew on SIGHUP",
+        optional(path),
+        metavar="FILE",
+        group="entry",
+    )
+    ssl_keyfile: str = option(
+        "",
+        "--ssl-keyfile",
+        "private key of the certificate in PEM, if it is not in the same file",
+        optional(path),
+        metavar="FILE",
+        group="entry",
+    )
+    # A file, because a command line is there for everybody on the machine to read.
+    ssl_password_file: str = option(
+        "",
+        "--ssl-password-file",
+        "file whose first line is the password of an encrypted private key",
+        optional(path),
+        metavar="FILE",
+        group="entry",
+    )
+    # Browsers let no other page read an answer unless the server says so.
+    cors_origins: tuple[str, ...] = option(
+        (),
+        "--cors-origin",
+        "origins whose pages may call the server from a browser (with commas between), or *",
+        origins,
+        metavar="ORIGINS",
+        group="entry",
+    )
+    # Behind a proxy or NAT all clients have one address: only who knows that there is none can set a limit.
+    max_connections_per_client: int = option(
+        0,
+        "--max-connections-per-client",
+        "most connections at a time from one address, further ones are closed; 0: no limit",
+        whole_number(0, 1_000_000),
+        group="entry",
     )
 
     # Images and small tensors fit; a client that sends more by mistake is told so before it has sent it.
@@ -500,7 +576,7 @@ def _look_up(name: str, runtime: Mapping[str, object]) -> object:
 
 def check_environment(environ: Mapping[str, str]) -> None:
     """Refuse FASTSERVE_ variables that mean nothing: a misspelt one would be ignored in silence."""
-    known = {o.variable for o in OPTIONS.values()}
+    known = {o.variable for o in OPTIONS.values()} | {KEYS_VARIABLE}
     for variable in environ:
         if KUBERNETES_VARIABLE.fullmatch(variable):
             continue

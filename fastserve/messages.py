@@ -97,7 +97,7 @@ class Head:
         self.route: Route | None = None
 
     def with_fields(self, section: bytes, fields: dict[bytes, bytes], content_length: int) -> Head:
-        """This head with other values of fields, none of them one of MEANINGFUL, and other content to come.
+        """This head with other values of fields, none that a Listener calls meaningful, and other content to come.
 
         Its route is this one's if it has the same content length; else None. What the rest means is not asked again:
         that takes as many instructions as all else when a form is filled in, and to find the route half as many.
@@ -196,10 +196,14 @@ class Response:
 
 
 class Addresses(NamedTuple):
-    """Both ends of a TCP connection: host and port; None where there are none, as on a Unix socket."""
+    """Both ends of a connection: host and port; None where there are none, as on a Unix socket.
+
+    is_encrypted: it speaks TLS.
+    """
 
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+    is_encrypted: bool = False
 
 
 class Responder(Protocol):
@@ -282,9 +286,10 @@ class Route:
     endpoint: where its answers are counted.
     is_refusal: no content is wanted: the answer is an error whatever the content may be.
     lacks_room: whether content as large as a head promises would be refused, for now; None if it never is.
+    is_open: for everybody, also where others need an API key.
     """
 
-    __slots__ = ("answer", "endpoint", "is_refusal", "lacks_room")
+    __slots__ = ("answer", "endpoint", "is_open", "is_refusal", "lacks_room")
 
     def __init__(
         self,
@@ -292,11 +297,13 @@ class Route:
         endpoint: EndpointMetrics = UNCOUNTED,
         *,
         is_refusal: bool = False,
+        is_open: bool = False,
         lacks_room: Callable[[Head], bool] | None = None,
     ) -> None:
         self.answer = answer
         self.endpoint = endpoint
         self.is_refusal = is_refusal
+        self.is_open = is_open
         self.lacks_room = lacks_room
 
     def refuses(self, head: Head) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -110,6 +111,37 @@ def path(value: object) -> str:
         except RuntimeError:  # ~name, and nobody has that name
             pass
     raise ValueError("takes a path")
+
+
+def optional(parse: Parse) -> Parse:
+    """A parser for what `parse` takes, or for nothing: an empty text, or `none`."""
+
+    def parse_if_any(value: object) -> Any:
+        return "" if value in ("", "none") else parse(value)
+
+    return parse_if_any
+
+
+def file_mode(value: object) -> str:
+    """A parser for the permissions of a file, as chmod takes them; four octal digits."""
+    if not isinstance(value, str) or re.fullmatch("0?[0-7]{3}", value) is None:
+        raise ValueError("takes permissions in octal such as 0660")
+    return value.rjust(4, "0")
+
+
+# Scheme, host and port, as browsers send them (RFC 6454 section 7.1). Not `null`: that is every page in a sandbox.
+ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~%:\[\]-]+")
+
+
+def origins(value: object) -> tuple[str, ...]:
+    """A parser for origins: a list, or a text with commas between; `*` for every one, `none` for no one."""
+    words = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    said = tuple(dict.fromkeys(str(word).strip().lower() for word in words))
+    if said == ("none",):
+        return ()
+    if said != ("*",) and not all(map(ORIGIN.fullmatch, said)):
+        raise ValueError("takes origins such as https://example.com, with commas between, or * alone")
+    return said
 
 
 SWITCH_WORDS: Final = {

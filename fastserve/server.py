@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import uvloop
 
 from fastserve.allocator import keep_freed_memory
-from fastserve.config import Config
+from fastserve.config import KEYS_VARIABLE, Config
 from fastserve.endpoints.metrics import MetricsPage
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
 from fastserve.endpoints.router import LIVENESS, METRICS, READINESS, Answer, Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
+from fastserve.entrance import Entrance
 from fastserve.errors import LoadError, ModelError, SetupError
 from fastserve.forks import part_signals_at_fork
-from fastserve.http11.acceptor import Acceptor, open_sockets
+from fastserve.http11.acceptor import Acceptor
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
-from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.metrics import Metrics
 from fastserve.model.directory import ModelDirectory
@@ -64,12 +64,14 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
     """Serve until a signal or a failed load. Returns the process's exit status.
 
     reread: both anew, as they are when it is called; for --reload. Raises SetupError.
-    Raises SetupError if the address cannot be listened on, or the model's directory turns out to be wrong.
+    Raises SetupError if the address cannot be listened on, keys or a certificate cannot be read, or the model's
+    directory turns out to be wrong.
     """
     sys.setswitchinterval(config.switch_interval_s)
     part_signals_at_fork()
     keep_freed_memory()
     environ = dict(os.environ)
+    os.environ.pop(KEYS_VARIABLE, None)  # a model that shows its environment, or hands it on, shows no key
     prepare_process(directory)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -125,7 +127,7 @@ class Server:
         reread: Reread,
         environ: Mapping[str, str],
     ) -> None:
-        """reread, environ: as a Reloader takes them."""
+        """reread, environ: as a Reloader takes them. Raises SetupError if API keys or a certificate are wrong."""
         self._loop = loop
         self._directory = directory
         self._config = config
@@ -139,7 +141,9 @@ class Server:
         if self._telemetry is not None:  # whose spans are the ids of all requests
             config = dataclasses.replace(config, request_ids="all")
             self._runtime.on_adopted.append(self._telemetry.provide)
-        self._listener = Listener(loop, config, Router(self._endpoints(), self._metrics).route, self._metrics)
+        self._entrance = Entrance(config, environ)
+        route = Router(self._endpoints(), self._metrics).route
+        self._listener = self._entrance.make_listener(loop, route, self._metrics)
         self._runtime.on_adopted.append(self._listener.reroute)
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
@@ -191,6 +195,8 @@ class Server:
         acceptor = await self._listen()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._on_signal, number)
+        if self._entrance.is_reloadable:  # else it ends the process, as it does others
+            self._loop.add_signal_handler(signal.SIGHUP, self._entrance.reload, self._listener)
         self._tick()
         loading = self._loop.create_task(self._load() if reloader is None else reloader.run(self._be_ready))
         try:
@@ -214,15 +220,14 @@ class Server:
                 _logger.error("the model cancelled a task of the server's; the server goes on")
 
     async def _listen(self) -> Acceptor:
-        opened = open_sockets(self._config.host, self._config.port)
-        make_connection = _way_to_connect(self._listener, self._telemetry)
-        acceptor = Acceptor(self._loop, opened, make_connection, self._config.max_connections)
-        self._listener.acceptor = acceptor
+        opened = self._entrance.open()
+        listener = self._listener
+        factory = self._entrance.make_factory(listener, _way_to_connect(listener, self._telemetry))
+        acceptor = Acceptor(self._loop, opened, factory, self._config.max_connections)
+        listener.acceptor = acceptor
         await acceptor.start()
         for listening in opened:
-            address, port = listening.getsockname()[:2]
-            shown = f"[{address}]" if ":" in address else address
-            _address_logger.info("listening on http://%s:%d", shown, port)
+            _address_logger.info("listening on %s", self._entrance.name(listening))
         return acceptor
 
     def _tick(self) -> None:
@@ -302,6 +307,7 @@ class Server:
     async def _drain(self, acceptor: Acceptor) -> None:
         """No new connections; finish what is in flight, within the time given."""
         await acceptor.drain()
+        self._entrance.close()
         self._listener.drain()
         try:
             await asyncio.wait_for(self._wait_idle(), self._config.graceful_timeout_s)

@@ -40,6 +40,21 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "secrets_path": ({"/run/secrets": "/run/secrets", "a/b": str(Path.cwd() / "a/b")}, [" ", "a\0b"]),
     "dynamic_config_path": ({"/tmp": "/tmp", "~": str(Path.home())}, [" ", "~nobody-of-that-name/x"]),
     "manifest_root": ({"/mnt": "/mnt", ".": str(Path.cwd())}, [" "]),
+    "uds": ({"/run/x.sock": "/run/x.sock", "a": str(Path.cwd() / "a"), "none": ""}, [" ", "a\0b"]),
+    "uds_mode": ({"600": "0600", "0777": "0777", "0000": "0000"}, ["660 ", "0o660", "1660", "888", "66"]),
+    "api_key_file": ({"/run/keys": "/run/keys", "none": ""}, [" "]),
+    "ssl_certfile": ({"/run/tls.crt": "/run/tls.crt", "none": ""}, [" "]),
+    "ssl_keyfile": ({"/run/tls.key": "/run/tls.key", "none": ""}, [" "]),
+    "ssl_password_file": ({"/run/password": "/run/password", "none": ""}, [" "]),
+    "cors_origins": (
+        {
+            "https://A.example, http://[::1]:3000,https://a.example": ("https://a.example", "http://[::1]:3000"),
+            "*": ("*",),
+            "NONE": (),
+        },
+        ["a.example", "https://a.example/", "*,https://a.example", "null", "https://a b", "https://", ",", "none,*"],
+    ),
+    "max_connections_per_client": ({"0": 0, "1": 1, "1000000": 1000000}, ["-1", "1000001", "1k"]),
     "max_content_bytes": ({"0": 0, "1k": 1024, "1024G": 1 << 40}, ["-1", "1025G", "1.5M", ""]),
     "max_request_line_bytes": ({"64": 64, "1M": MIB}, ["63", "1048577"]),
     "max_header_bytes": ({"128": 128, "16M": 16 * MIB}, ["127", "17M"]),
@@ -299,6 +314,7 @@ def test_a_key_that_means_nothing_is_refused_with_the_nearest(key: Any, hint: st
         ("FASTSERVE_PROT", " (did you mean FASTSERVE_PORT?)"),
         ("FASTSERVE_MAX_REQUEST_SIZES", " (did you mean FASTSERVE_MAX_REQUEST_SIZE?)"),
         ("FASTSERVE_", ""),
+        ("FASTSERVE_API_KEY", " (did you mean FASTSERVE_API_KEYS?)"),
     ],
 )
 def test_a_variable_that_means_nothing_is_refused_with_the_nearest(variable: str, hint: str) -> None:
@@ -310,6 +326,7 @@ def test_a_variable_that_means_nothing_is_refused_with_the_nearest(variable: str
 def test_variables_of_others_are_none_of_ours() -> None:
     check_environment({"HOME": "/", "FASTAPI_PORT": "1", "fastserve_port": "1", "MY_FASTSERVE_PORT": "1"})
     check_environment({option.variable: "" for option in OPTIONS.values()})
+    check_environment({"FASTSERVE_API_KEYS": "no option: a Config never holds a key"})
     assert all(option.variable.startswith(PREFIX) for option in OPTIONS.values())
 
 

@@ -59,7 +59,14 @@ class Asked:
 
     def _make(self, request_type: type) -> Any:
         if issubclass(request_type, UserRequest):
-            return request_type(self._head, self._content, self._addresses.client, self.disconnection)
+            addresses = self._addresses
+            return request_type(
+                self._head,
+                self._content,
+                addresses.client,
+                self.disconnection,
+                is_encrypted=addresses.is_encrypted,
+            )
         if self._scope is None:
             state = {"watch_disconnect": self.disconnection.watch}
             self._scope = asgi.make_scope(self._head, self._addresses, state)

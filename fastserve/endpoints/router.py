@@ -66,9 +66,10 @@ class Router:
         methods = {**endpoints.openai, "predict": endpoints.predict, "websocket": endpoints.websocket}
         self._kinds = {find: name for name, find in methods.items()}
         predict: Methods = {b"POST": endpoints.predict}
-        readiness, health = self._get("readiness", endpoints.readiness), self._get("health", endpoints.health)
+        readiness = self._get("readiness", endpoints.readiness, is_open=True)
+        health = self._get("health", endpoints.health, is_open=True)
         self._paths: dict[bytes, Methods] = {
-            **dict.fromkeys(LIVENESS, self._get("liveness", endpoints.liveness)),
+            **dict.fromkeys(LIVENESS, self._get("liveness", endpoints.liveness, is_open=True)),
             **dict.fromkeys(READINESS, readiness),
             **dict.fromkeys(PREDICT, predict),
             **{OPENAI[name]: {b"POST": find} for name, find in endpoints.openai.items()},
@@ -89,13 +90,13 @@ class Router:
         }
         operations = self.operations()
 
-    def _get(self, kind: str, answer: Answer) -> Methods:
-        """What is asked for with GET or HEAD. kind: what `operations` calls it."""
-        return dict.fromkeys((b"GET", b"HEAD"), self._finder(kind, answer))
+    def _get(self, kind: str, answer: Answer, *, is_open: bool = False) -> Methods:
+        """What is asked for with GET or HEAD. kind: what `operations` calls it. is_open: as a Route's."""
+        return dict.fromkeys((b"GET", b"HEAD"), self._finder(kind, answer, is_open=is_open))
 
-    def _finder(self, kind: str, answer: Answer) -> Finder:
+    def _finder(self, kind: str, answer: Answer, *, is_open: bool = False) -> Finder:
         """One route for every head."""
-        route = Route(answer, self._metrics.endpoint(kind))
+        route = Route(answer, self._metrics.endpoint(kind), is_open=is_open)
 
         def find(head: Head) -> Route:
             return route

@@ -84,7 +84,9 @@ class Acceptor:
         self.is_accepting = True
         for listening in self._listening:
             duplicate = listening.dup()  # when there is no room uvloop's server is closed, and its socket with it
-            server = await self._loop.create_server(self._make_connection, sock=duplicate, backlog=BACKLOG)
+            is_unix = duplicate.family is socket.AF_UNIX
+            create = self._loop.create_unix_server if is_unix else self._loop.create_server
+            server = await create(self._make_connection, sock=duplicate, backlog=BACKLOG)
             if not self.is_accepting:  # the one before has filled it
                 server.close()
                 return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from fastserve.errors import RequestError
 from fastserve.http11.content import (
@@ -255,8 +255,10 @@ class Connection(asyncio.Protocol):
 
     def addresses(self, request: Request) -> Addresses:
         client, server = (self._transport.get_extra_info(name) for name in ("peername", "sockname"))
+        is_encrypted = self._transport.get_extra_info("ssl_object") is not None
         # A Unix socket has a path, or nothing, instead of a pair; an IPv6 address has four parts.
-        return Addresses(*((end[0], end[1]) if isinstance(end, tuple) else None for end in (client, server)))
+        client, server = ((end[0], end[1]) if isinstance(end, tuple) else None for end in (client, server))
+        return Addresses(client, server, is_encrypted)
 
     def can_write(self, request: Request) -> bool:
         return request is self._request and self._flow.is_writable
@@ -264,7 +266,7 @@ class Connection(asyncio.Protocol):
     def is_unanswered(self, request: Request) -> bool:
         return request is self._request and self._phase is Phase.RUNNING
 
-    def upgrade(self, request: Request, make_protocol: Callable[[Listener], asyncio.Protocol]) -> None:
+    def upgrade(self, request: Request, make_protocol: Callable[[Listener], Any]) -> None:
         if request is not self._request:
             return
         self._request = request.work = None
@@ -273,7 +275,7 @@ class Connection(asyncio.Protocol):
         protocol = make_protocol(self._listener)
         self._move_to(Phase.CLOSED)
         self._set_protocol(protocol)
-        self._listener.connections.discard(self)  # the protocol enters instead: it is one connection still
+        self._listener.hand_over(self, protocol)
         protocol.connection_made(self._transport)
         if not self._flow.is_writable:
             protocol.pause_writing()
@@ -511,7 +513,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be taken as a request: one response, then close; nothing behind it is parsed."""
-        response = error_response(error.status, error.message, encode_fields(error.fields))
+        fields = encode_fields(error.fields) + self._listener.refusal_fields
+        response = error_response(error.status, error.message, fields)
         self._listener.unrouted.others[error.status] += 1
         for piece in self._listener.encoder.encode_response(response, _CONNECTION_CLOSE, is_head=False):
             self._transport.write(piece)

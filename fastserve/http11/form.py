@@ -27,17 +27,20 @@ class Form:
     """A header section with blanks where some field values stand.
 
     head: what it is made of, which has been parsed. names: of the fields whose values are blanks; lower-case.
+    meaningful: as a Listener's.
     """
 
     __slots__ = ("_blanks", "_bound", "_config", "_has_length", "_head", "_last", "_may_mean", "names")
 
-    def __init__(self, head: Head, names: frozenset[bytes], config: Config) -> None:
+    def __init__(
+        self, head: Head, names: frozenset[bytes], config: Config, meaningful: frozenset[bytes] = MEANINGFUL
+    ) -> None:
         self.names = names
         self._head = head
         self._config = config
         self._bound = min(MAX_FORM_BYTES, config.max_header_bytes)
         self._has_length = b"content-length" in names
-        self._may_mean = not names.isdisjoint(MEANINGFUL)
+        self._may_mean = not names.isdisjoint(meaningful)
         text, *lines = head.section[:-4].split(b"\r\n")
         blanks = []
         for name, line in zip(head.fields, lines, strict=True):
@@ -82,10 +85,13 @@ class Form:
         return head.with_fields(section, fields, head.content_length)
 
 
-def form_of(before: Head, head: Head, form: Form | None, config: Config) -> Form | None:
+def form_of(
+    before: Head, head: Head, form: Form | None, config: Config, meaningful: frozenset[bytes] = MEANINGFUL
+) -> Form | None:
     """A form for heads that are to one another as these two, which were parsed one after the other.
 
-    form: the one so far; what was a blank in it remains one. None if the two differ in more than a few values.
+    form: the one so far; what was a blank in it remains one. meaningful: as a Listener's.
+    None if the two differ in more than a few values.
     """
     fields = head.fields
     if len(head.section) > MAX_FORM_BYTES or list(before.fields) != list(fields) or before.target != head.target:
@@ -96,4 +102,4 @@ def form_of(before: Head, head: Head, form: Form | None, config: Config) -> Form
     # A field for each line: none was repeated, and none comes from the target.
     if not 0 < len(names) <= MAX_BLANKS or names & _READ_BY_LLHTTP or head.section.count(b"\r\n") != len(fields) + 2:
         return None
-    return None if head.target[:1] != b"/" else Form(head, frozenset(names), config)
+    return None if head.target[:1] != b"/" else Form(head, frozenset(names), config, meaningful)

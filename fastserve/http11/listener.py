@@ -14,7 +14,7 @@ from fastserve.config import Config
 from fastserve.http11.acceptor import Acceptor
 from fastserve.http11.deadlines import Deadlines, Watched
 from fastserve.http11.encoder import Encoder
-from fastserve.messages import Head, Route
+from fastserve.messages import MEANINGFUL, Head, Route
 from fastserve.metrics import Metrics
 from fastserve.turns import Turns
 
@@ -48,6 +48,8 @@ class Listener:
     acceptor: told of each connection that comes or goes; None before there is one.
     context: that of no request.
     metrics: of the server. unrouted: where the answers are counted of what is no request.
+    meaningful: names of the fields whose values `route` or the parser looks at, but for Content-Length.
+    refusal_fields: header field lines for answers to what cannot be read as a request.
     turns: for connections that have more to do than others should wait for.
     """
 
@@ -63,6 +65,8 @@ class Listener:
         "is_leaving",
         "loop",
         "metrics",
+        "meaningful",
+        "refusal_fields",
         "route",
         "turns",
         "unrouted",
@@ -87,6 +91,8 @@ class Listener:
         self.is_leaving = self.is_draining = False
         self.context = contextvars.copy_context()
         self.turns = Turns(loop)
+        self.meaningful: frozenset[bytes] = MEANINGFUL
+        self.refusal_fields = b""
         self._emptied: asyncio.Future[None] | None = None
 
     def enter(self, connection: OpenConnection, transport: asyncio.BaseTransport) -> None:
@@ -100,6 +106,10 @@ class Listener:
         self.is_leaving = True
         for connection in tuple(self.connections):
             connection.close_after_response()
+
+    def hand_over(self, connection: OpenConnection, successor: OpenConnection) -> None:
+        """`successor` goes on with the transport of `connection` and enters next: it is one connection still."""
+        self.connections.discard(connection)
 
     def drain(self) -> None:
         """Close idle connections now, and every other one with its present response."""

@@ -91,7 +91,9 @@ class MessageReader:
         """`head` had to be parsed; what it has in common with the one before, the next may have too."""
         if self._tries_left:
             self._tries_left -= 1
-            self.form = form_of(before, self.head, self.form, self._listener.config) or self.form
+            listener = self._listener
+            form = form_of(before, self.head, self.form, listener.config, listener.meaningful)
+            self.form = form or self.form
         else:
             self.form = None
 

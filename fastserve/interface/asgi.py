@@ -31,7 +31,7 @@ def make_scope(head: Head, addresses: Addresses, state: dict[str, Any]) -> Scope
         "asgi": _ASGI,
         "http_version": "1.0" if head.is_http10 else "1.1",
         "method": head.method.decode("latin-1"),
-        "scheme": "http",
+        "scheme": "https" if addresses.is_encrypted else "http",
         "path": path,
         "raw_path": raw_path,
         "query_string": query,

@@ -22,6 +22,11 @@ class Channel(Protocol):
         ...
 
     @property
+    def is_encrypted(self) -> bool:
+        """Whether it speaks TLS."""
+        ...
+
+    @property
     def ending(self) -> tuple[int, str]:
         """Close code and reason, once `receive` has returned None."""
         ...

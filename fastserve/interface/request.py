@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from fastserve.interface.disconnection import Disconnection
@@ -19,6 +19,10 @@ class Address(NamedTuple):
 
     host: str
     port: int
+
+
+# Their values are not shown by `repr`, which ends in logs.
+SECRET: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
 
 
 class Fields(Mapping[str, str]):
@@ -40,7 +44,8 @@ class Fields(Mapping[str, str]):
         return len(self._fields)
 
     def __repr__(self) -> str:
-        return f"Fields({dict(self)})"
+        shown = {name: "***" if name in SECRET else value for name, value in self.items()}
+        return f"Fields({shown})"
 
 
 class Pairs(Mapping[str, str]):
@@ -75,14 +80,20 @@ class Request:
     """
 
     def __init__(
-        self, head: Head, content: bytes, client: tuple[str, int] | None, disconnection: Disconnection
+        self,
+        head: Head,
+        content: bytes,
+        client: tuple[str, int] | None,
+        disconnection: Disconnection,
+        *,
+        is_encrypted: bool = False,
     ) -> None:
         self._content = content
         self._disconnection = disconnection
         self.method = head.method.decode("latin-1")
         self.headers = Fields(head.fields)
         target = head.target.decode("latin-1")
-        origin = f"http://{self.headers.get('host', '')}"
+        origin = f"{'https' if is_encrypted else 'http'}://{self.headers.get('host', '')}"
         self.url = origin + target if target.startswith("/") else target
         self.query_params = Pairs(target.partition("?")[2])
         self.client = None if client is None else Address(*client)

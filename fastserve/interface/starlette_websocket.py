@@ -52,7 +52,7 @@ def make_scope(head: Head, channel: Channel) -> dict[str, Any]:
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
-        "scheme": "ws",
+        "scheme": "wss" if channel.is_encrypted else "ws",
         "path": head.path.decode(errors="replace"),
         "raw_path": raw_path if raw_path.startswith(b"/") else quote(head.path).encode(),
         "query_string": query,

@@ -49,7 +49,7 @@ class WebSocket:
         self._receive, self._send = as_asgi(channel)
         self.headers = Fields(head.fields)
         target = head.target.decode("latin-1")
-        origin = f"ws://{self.headers.get('host', '')}"
+        origin = f"{'wss' if channel.is_encrypted else 'ws'}://{self.headers.get('host', '')}"
         self.url = origin + target if target.startswith("/") else target
         self.query_params = Pairs(target.partition("?")[2])
         self.path_params: dict[str, str] = {}

@@ -154,6 +154,10 @@ class Session(asyncio.Protocol):
         return name[:2] if isinstance(name, tuple) else None
 
     @property
+    def is_encrypted(self) -> bool:
+        return self._transport.get_extra_info("ssl_object") is not None
+
+    @property
     def ending(self) -> tuple[int, str]:
         """Close code and reason: the peer's, else ours, else 1006 (RFC 6455 section 7.1.5)."""
         close = self._protocol.close_rcvd or self._protocol.close_sent

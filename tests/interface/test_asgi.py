@@ -28,9 +28,14 @@ def test_a_scope_is_what_the_asgi_specification_says() -> None:
     assert (scope["path"], scope["raw_path"]) == ("/a b\xe9/c", b"/a%20b%C3%A9/c")
     assert (scope["query_string"], scope["root_path"]) == (b"d=%20&e", "")
     assert scope["headers"] == [(b"host", b"x:81"), (b"accept", b"y")]
-    assert (scope["client"], scope["server"]) == ADDRESSES
+    assert (scope["client"], scope["server"]) == (ADDRESSES.client, ADDRESSES.server)
     assert scope["state"] == {"a": 1}
     assert scope_of(b"/", is_http10=True)["http_version"] == "1.0"
+
+
+def test_the_scheme_of_an_encrypted_connection_is_https() -> None:
+    addresses = ADDRESSES._replace(is_encrypted=True)
+    assert make_scope(Head(b"", b"GET", b"/", b"/", {}), addresses, {})["scheme"] == "https"
 
 
 def test_a_target_in_absolute_form_has_a_path_too() -> None:

@@ -33,6 +33,20 @@ def test_header_fields_are_found_in_any_case() -> None:
     assert repr(fields) == "Fields({'x-name': 'f\xfcnf', 'accept': 'a, b'})"
 
 
+def test_secrets_are_not_shown_by_repr() -> None:
+    secrets = dict.fromkeys((b"authorization", b"x-api-key", b"cookie", b"proxy-authorization"), b"k3y")
+    fields = Fields({**secrets, b"accept": b"a"})
+    assert "k3y" not in repr(fields)
+    assert "'accept': 'a'" in repr(fields)
+    assert fields["X-API-Key"] == "k3y"
+
+
+def test_the_url_of_an_encrypted_connection_is_https() -> None:
+    head = Head(b"", b"GET", b"/a", b"/a", {b"host": b"x"})
+    assert Request(head, b"", None, Disconnection(), is_encrypted=True).url == "https://x/a"
+    assert Request(head, b"", None, Disconnection()).url == "http://x/a"
+
+
 @pytest.mark.parametrize("name", ["missing", "\u20ac", ""])
 def test_a_field_that_is_not_there_is_a_key_error_that_names_it(name: str) -> None:
     fields = Fields({b"accept": b"a"})

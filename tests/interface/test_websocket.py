@@ -32,6 +32,7 @@ class FakeChannel:
         self.has_gone = False
         self.client: tuple[str, int] | None = ("127.0.0.1", 5)
         self.ending = (1001, "gone")
+        self.is_encrypted = False
 
     def accept(self, subprotocol: str | None, fields: Iterable[tuple[bytes, bytes]]) -> None:
         self.accepted.append((subprotocol, list(fields)))

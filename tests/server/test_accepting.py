@@ -118,3 +118,30 @@ class Model:
         server.wait_for_log("ready; the model loaded")
         assert server.predict(1) == 428
         assert server.stop() == 0
+
+
+def test_a_client_has_no_more_than_its_connections_and_others_have_theirs(tmp_path: Path) -> None:
+    directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return x")
+    with serving(directory, "--max-connections-per-client", "2") as server:
+        connections = full(server, 2)
+        with server.connect() as refused:
+            assert refused.recv(1) == b""
+        server.wait_for_log("127.0.0.1 has 2 connections, as many as --max-connections-per-client allows")
+        address = ("127.0.0.1", server.port)
+        with socket.create_connection(address, 30.0, source_address=("127.0.0.2", 0)) as other:
+            assert ask(other).startswith(b"HTTP/1.1 200")
+        connections.pop().close()
+        while not (answer := try_to_ask(server)):  # until the server has seen that one has gone
+            pass
+        assert answer.startswith(b"HTTP/1.1 200")
+        for connection in connections:
+            assert ask(connection).startswith(b"HTTP/1.1 200")
+            connection.close()
+
+
+def try_to_ask(server: Server) -> bytes:
+    try:
+        with server.connect() as connection:
+            return ask(connection)
+    except ConnectionError:
+        return b""

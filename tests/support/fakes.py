@@ -76,7 +76,7 @@ class FakeTransport:
     def abort(self) -> None:
         self.is_closing_now = self.is_aborted = True
 
-    def get_extra_info(self, name: str) -> Any:
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
         return None
 
 

@@ -17,12 +17,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-LISTENING = re.compile(r"listening on http://127\.0\.0\.1:(\d+)")
+LISTENING = re.compile(r"listening on (?:https?://127\.0\.0\.1:(\d+)|unix:/)")
 PATIENCE_S = 30.0
 
 
 class Server:
-    """A running `fastserve DIR --port 0`. port: the one it took. log: what it has written to stderr so far."""
+    """A running `fastserve DIR --port 0`. log: what it has written to stderr so far.
+
+    port: the one it took; 0 if it listens on a Unix socket.
+    """
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -129,7 +132,7 @@ def ending(process: subprocess.Popen[bytes]) -> Iterator[Server]:
     """Wait until the started server listens; end it afterwards, whatever happened."""
     server = Server(process)
     try:
-        server.port = int(server.wait_for_log(LISTENING.pattern).group(1))
+        server.port = int(server.wait_for_log(LISTENING.pattern).group(1) or 0)
         yield server
     finally:
         if process.poll() is None:

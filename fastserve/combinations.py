@@ -1,0 +1,36 @@
+"""Options that contradict each other, or do nothing without another: refused at start, each in one message.
+
+What a single option takes is its own parser's to say. Called by `cli.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastserve.config import OPTIONS, Config
+from fastserve.errors import SetupError
+
+
+def check_combinations(config: Config, arguments: Mapping[str, str]) -> None:
+    """Raise SetupError for the first that makes no sense.
+
+    arguments: what was said on the command line, by field of Config. A port in the environment is the platform's,
+    and gives way to a Unix socket; one on the command line was meant.
+    """
+    if config.uds:
+        for name in ("host", "port"):
+            if name in arguments:
+                raise SetupError(f"{OPTIONS[name].flag} and --uds exclude each other: leave one out")
+        if config.max_connections_per_client:
+            raise SetupError("--max-connections-per-client: clients of a Unix socket have no address to count by")
+    elif config.uds_mode != Config.uds_mode:
+        raise SetupError("--uds-mode does nothing without --uds")
+    if not config.ssl_certfile:
+        for name in ("ssl_keyfile", "ssl_password_file"):
+            if getattr(config, name):
+                raise SetupError(f"{OPTIONS[name].flag} does nothing without --ssl-certfile")
+    if config.max_connections_per_client > config.max_connections:
+        raise SetupError(
+            f"--max-connections-per-client {config.max_connections_per_client} does nothing: "
+            f"--max-connections is {config.max_connections}"
+        )

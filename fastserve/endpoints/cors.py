@@ -1,0 +1,120 @@
+"""CORS: every answer says which pages in a browser may read it; what browsers ask before a request is answered here.
+
+No request passes here unless --cors-origin is set. Made by `entrance.py`. Source: the Fetch standard, section 3.2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from fastserve.messages import JSON, Addresses, Head, Request, Responder, Response, Route
+
+_ORIGIN: Final = b"origin"
+_METHOD: Final = b"access-control-request-method"
+_FIELDS: Final = b"access-control-request-headers"
+# What the fields of an answer depend on: heads that differ in these are not to share a route.
+CORS_FIELDS: Final = frozenset({_ORIGIN, _METHOD, _FIELDS})
+
+# Every method that a route may have. Credentials are not allowed: keys come in a field, not in a cookie.
+_METHODS: Final = b"Access-Control-Allow-Methods: GET, HEAD, OPTIONS, POST\r\n"
+# Without it browsers ask again after 5 s; an origin that is taken off the list is out after as long.
+_MAX_AGE: Final = b"Access-Control-Max-Age: 600\r\n"
+# Request ids, Retry-After and Truss's error codes are for scripts to read, too.
+_EXPOSE: Final = b"Access-Control-Expose-Headers: *\r\n"
+_VARY: Final = b"Vary: Origin\r\n"  # or a cache would give one origin's answer to another
+_TOKENS: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?: ?, ?[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*")
+
+
+class Sharing:
+    """Finds routes whose answers may be read by pages of `origins`, in lower case; ("*",) is every one.
+
+    refusal_fields: what answers carry whose request could not be read, so that nobody knows where it comes from.
+    """
+
+    __slots__ = ("_find", "_origins", "_takes_all", "refusal_fields")
+
+    def __init__(self, origins: Sequence[str], find: Callable[[Head], Route]) -> None:
+        self._origins = frozenset(origin.encode() for origin in origins)
+        self._takes_all = b"*" in self._origins
+        self._find = find
+        # A browser that is told of another origin than its page's refuses as if it were told nothing.
+        self.refusal_fields = self._fields(next(iter(self._origins))) if len(self._origins) == 1 else _VARY
+
+    def route(self, head: Head) -> Route:
+        """The route found without CORS, its answers with the fields; a preflight's own, whatever its path."""
+        fields = self._fields(head.fields.get(_ORIGIN, b"").lower())
+        if head.method == b"OPTIONS" and _ORIGIN in head.fields and _METHOD in head.fields:
+            response = Response((204, b""), b"", fields + _permissions(head.fields))
+            return Route(lambda request: request.connection.send_response(request, response), is_open=True)
+        route = self._find(head)
+
+        def answer(request: Request) -> None:
+            request.connection = SharedAnswers(request.connection, fields)
+            route.answer(request)
+
+        return Route(answer, is_refusal=route.is_refusal, is_open=route.is_open)
+
+    def _fields(self, origin: bytes) -> bytes:
+        """The lines for a page of `origin`. Those for a page that may read nothing are none but Vary."""
+        if self._takes_all:
+            return b"Access-Control-Allow-Origin: *\r\n" + _EXPOSE
+        if origin not in self._origins:
+            return _VARY
+        return b"Access-Control-Allow-Origin: %b\r\n" % origin + _EXPOSE + _VARY
+
+
+def _permissions(fields: Mapping[bytes, bytes]) -> bytes:
+    """What a preflight is granted: any field that it asks for, since none has a power of its own here."""
+    asked = fields.get(_FIELDS, b"")
+    lines = _METHODS + _MAX_AGE
+    return lines + b"Access-Control-Allow-Headers: %b\r\n" % asked if _TOKENS.fullmatch(asked) else lines
+
+
+class SharedAnswers:
+    """messages.Responder: the connection, with `fields` in the answer to one request.
+
+    A model's response that speaks of CORS itself is left as it is.
+    """
+
+    __slots__ = ("_connection", "_fields")
+
+    def __init__(self, connection: Responder, fields: bytes) -> None:
+        self._connection = connection
+        self._fields = fields
+
+    def send_json(self, request: Request, content: bytes) -> None:
+        self._connection.send_response(request, Response((200, JSON), content, self._fields))
+
+    def send_response(self, request: Request, response: Response) -> None:
+        self._connection.send_response(request, self._shared(response))
+
+    def send_head(
+        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
+    ) -> None:
+        self._connection.send_head(request, self._shared(response), length, may_pause=may_pause)
+
+    def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
+        self._connection.send_chunks(request, chunks)
+
+    def send_end(self, request: Request) -> None:
+        self._connection.send_end(request)
+
+    def abort(self, request: Request) -> None:
+        self._connection.abort(request)
+
+    def addresses(self, request: Request) -> Addresses:
+        return self._connection.addresses(request)
+
+    def can_write(self, request: Request) -> bool:
+        return self._connection.can_write(request)
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
+        self._connection.upgrade(request, make_protocol)
+
+    def _shared(self, response: Response) -> Response:
+        if b"access-control-allow-origin:" in response.fields.lower():
+            return response
+        return Response(response.kind, response.content, response.fields + self._fields, response.pieces)

@@ -1,0 +1,125 @@
+"""Who may come in, and by which door: an address or a Unix socket, TLS, API keys, CORS, connections for each client.
+
+Each is a file of its own that is imported if its option is set, and costs nothing otherwise.
+Made by `server.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastserve.config import KEYS_VARIABLE, Config
+from fastserve.http11.acceptor import open_sockets
+from fastserve.http11.listener import Listener
+from fastserve.messages import Head, Route
+from fastserve.metrics import Metrics
+
+if TYPE_CHECKING:
+    from fastserve.endpoints.keys import ApiKeys, Guard
+    from fastserve.http11.certificates import Certificates
+    from fastserve.http11.unix_socket import UnixSocket
+
+Find = Callable[[Head], Route]
+
+
+class Entrance:
+    """The doors of one server.
+
+    is_reloadable: there are files to be read anew on SIGHUP. guard: what asks for keys; None without any.
+    certificates: None without TLS.
+    """
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        """Raises SetupError if keys or a certificate are not what they must be."""
+        self._config = config
+        self._keys = _read_keys(config, environ)
+        self._unix: UnixSocket | None = None
+        self.guard: Guard | None = None
+        self.certificates = _read_certificates(config)
+        self.is_reloadable = bool(config.api_key_file) or self.certificates is not None
+
+    def make_listener(self, loop: asyncio.AbstractEventLoop, find: Find, metrics: Metrics) -> Listener:
+        """The listener whose requests are let in. find: finds the routes of those."""
+        config, meaningful, refusal_fields = self._config, frozenset[bytes](), b""
+        if self._keys is not None:
+            from fastserve.endpoints.keys import KEY_FIELDS, Guard
+
+            self.guard = Guard(self._keys, find)
+            find, meaningful = self.guard.route, KEY_FIELDS
+        if config.cors_origins:  # outside of the guard: browsers ask without a key, and a 401 is to be read, too
+            from fastserve.endpoints.cors import CORS_FIELDS, Sharing
+
+            sharing = Sharing(config.cors_origins, find)
+            find, meaningful, refusal_fields = sharing.route, meaningful | CORS_FIELDS, sharing.refusal_fields
+        listener = _listener_type(config)(loop, config, find, metrics)
+        listener.meaningful |= meaningful
+        listener.refusal_fields = refusal_fields
+        return listener
+
+    def make_factory(self, listener: Listener, make_connection: Callable[[], Any]) -> Callable[[], Any]:
+        """What makes the protocol of each connection that is accepted."""
+        certificates = self.certificates
+        if certificates is None:
+            return make_connection
+        from fastserve.http11.tls_handshake import Handshake
+
+        return lambda: Handshake(listener, certificates, make_connection)
+
+    def open(self) -> list[socket.socket]:
+        """The listening sockets. Raises SetupError if one cannot be had."""
+        config = self._config
+        if not config.uds:
+            return open_sockets(config.host, config.port)
+        from fastserve.http11.unix_socket import UnixSocket
+
+        self._unix = UnixSocket(config.uds, int(config.uds_mode, 8))
+        return [self._unix.listening]
+
+    def name(self, listening: socket.socket) -> str:
+        """Where to find the server, for people."""
+        scheme = "http" if self.certificates is None else "https"
+        if self._unix is not None:
+            return f"unix:{self._unix.path}"
+        address, port = listening.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        return f"{scheme}://{shown}:{port}"
+
+    def reload(self, listener: Listener) -> None:
+        """Read keys and certificate anew. What is bad changes nothing but the log; what is open stays open."""
+        if self.certificates is not None:
+            self.certificates.reload()
+        if self._keys is not None and self._config.api_key_file and self._keys.reload():
+            listener.reroute()
+
+    def close(self) -> None:
+        """Nobody is accepted any more: give the place in the file system back."""
+        if self._unix is not None:
+            self._unix.remove()
+
+
+def _read_keys(config: Config, environ: Mapping[str, str]) -> ApiKeys | None:
+    said = environ.get(KEYS_VARIABLE, "")
+    if not said and not config.api_key_file:
+        return None
+    from fastserve.endpoints.keys import ApiKeys
+
+    return ApiKeys(config.api_key_file, said)
+
+
+def _read_certificates(config: Config) -> Certificates | None:
+    if not config.ssl_certfile:
+        return None
+    from fastserve.http11.certificates import Certificates
+
+    return Certificates(config)
+
+
+def _listener_type(config: Config) -> type[Listener]:
+    if not config.max_connections_per_client:
+        return Listener
+    from fastserve.http11.clients import LimitedListener
+
+    return LimitedListener
