@@ -247,7 +247,8 @@ class Server:
         if self._lifecycle.state is State.STARTING:
             self._lifecycle.move_to(State.READY)
             self._listener.reroute()
-            _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
+            gpus = "".join(f"; {gpu}" for gpu in self._runtime.gpus.at_load)
+            _logger.info("ready; the model loaded in %.2f s%s", time.monotonic() - began, gpus)
 
     def _watch_environment(self) -> None:
         """Of the version that serves from now on."""

@@ -31,6 +31,7 @@ ORDER: Final = (
     ("turns",),
     ("forks",),
     ("allocator",),
+    ("gpus",),
     ("config",),
     ("options",),
     ("metrics",),

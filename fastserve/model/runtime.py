@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from fastserve.config import Config
+from fastserve.gpus import Gpus
 from fastserve.model.contract import OPENAI_METHODS, Contract, Method
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.environment import EnvironmentWatch
@@ -81,6 +82,7 @@ class Runtime:
     version: the one that serves; None until the model is loaded.
     contract, inputs, health, environment: that version's; set by `adopt`.
     on_adopted: called, on the loop, each time another version has begun to serve.
+    gpus: that this process may use.
     """
 
     contract: Contract
@@ -97,6 +99,7 @@ class Runtime:
         self._metrics = ModelMetrics()
         self.version: Version | None = None
         self._versions: list[Version] = []  # all whose threads may still run
+        self.gpus = Gpus()
         self.health: HealthCheck | None = None
         self.environment: EnvironmentWatch | None = None
         self.predict = Entry()
@@ -121,6 +124,8 @@ class Runtime:
             if version.stop():
                 self.forget(version)
             raise
+        if self.gpus.are_readable:
+            await self._scrapes.on_thread(self.gpus.open)
         return version
 
     def adopt(self, version: Version) -> None:
