@@ -84,6 +84,15 @@ class Config:
         metavar="S",
     )
 
+    # A model may need autograd, or change tensors that it made in load, which this mode forbids.
+    inference_mode: bool = option(
+        False,
+        "--inference-mode",
+        "run predict in torch.inference_mode(); not for an async one",
+        switch,
+        yaml="inference_mode",
+    )
+
     # For development: watching costs some time, and two versions of a model share the memory while one takes over.
     reload: bool = option(
         False,

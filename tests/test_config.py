@@ -22,6 +22,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "predict_concurrency": ({"1": 1, "4096": 4096}, ["0", "4097", "-1", "many"]),
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
+    "inference_mode": ({"on": True, "true": True, "False": False}, ["torch", "2"]),
     "reload": (
         {
             "on": True,

@@ -20,12 +20,14 @@ from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_of
 from fastserve.logs import trimmed
 from fastserve.model.contract import Contract, Kind, Method, read_contract
+from fastserve.model.cpu_threads import share_cores
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.environment import EnvironmentWatch, log_setting_up
 from fastserve.model.exposition import ModelMetrics
 from fastserve.model.health import HealthCheck
 from fastserve.model.hooks import Hooks, check_hooks
 from fastserve.model.in_flight import InFlight
+from fastserve.model.inference import InferenceStep, find_inference_mode
 from fastserve.model.loader import find_load, is_async, make_model
 from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
@@ -59,6 +61,7 @@ class Version:
 
     contract: Contract
     inputs: dict[str, InputType | Unread]
+    _inference_mode: Any  # torch's; None unless predict runs in it
 
     def __init__(
         self,
@@ -90,6 +93,9 @@ class Version:
         self._model = model = await self._on_predict_thread(lambda: make_model(self._directory, self._config))
         await self._on_predict_thread(metrics.strip)
         await self._on_predict_thread(self._read)
+        predict = self.contract.predict
+        if predict is not None and predict.kind not in ON_LOOP:  # a coroutine's slots are no threads that compute
+            await self._on_predict_thread(lambda: share_cores(self._config.predict_concurrency))
         if self.contract.setup_environment is not None and self.environment is not None:
             await self._tell_environment(self.contract.setup_environment, self.environment)
         await self._load_with_retries(await self._on_predict_thread(lambda: find_load(model)))
@@ -112,6 +118,7 @@ class Version:
         contract = read_contract(self._model)
         inputs = read_inputs(contract, self._config.typed_inputs)
         check_hooks(contract)
+        self._inference_mode = find_inference_mode(contract) if self._config.inference_mode else None
         if contract.websocket is not None:
             _import_websockets()
         set_up, is_healthy = contract.setup_environment, contract.is_healthy
@@ -215,6 +222,8 @@ class Version:
         workers = self._predict_workers if is_predict else self._side_workers
         if method.kind in ON_LOOP:
             return LoopStep(self.hall, method, workers, following, self._slots if is_predict else None)
+        if is_predict and self._inference_mode is not None:
+            return InferenceStep(self.hall, method, workers, following, self._inference_mode)
         return ThreadStep(self.hall, method, workers, following)
 
 
