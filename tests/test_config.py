@@ -22,6 +22,9 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "predict_concurrency": ({"1": 1, "4096": 4096}, ["0", "4097", "-1", "many"]),
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
+    "predict_watchdog_s": ({"0": 0.0, "0.5": 0.5, "86400": 86400.0}, ["-1", "86401", "nan"]),
+    "oom_limit": ({"0": 0, "1": 1, "1000": 1000}, ["-1", "1001", "1.5"]),
+    "exit_on_oom": ({"on": True, "no": False}, ["3", "maybe"]),
     "inference_mode": ({"on": True, "true": True, "False": False}, ["torch", "2"]),
     "reload": (
         {
@@ -298,6 +301,13 @@ def test_variables_of_others_are_none_of_ours() -> None:
     check_environment({"HOME": "/", "FASTAPI_PORT": "1", "fastserve_port": "1", "MY_FASTSERVE_PORT": "1"})
     check_environment({option.variable: "" for option in OPTIONS.values()})
     assert all(option.variable.startswith(PREFIX) for option in OPTIONS.values())
+
+
+def test_an_end_without_a_limit_to_end_at_is_refused() -> None:
+    with pytest.raises(SetupError, match="--exit-on-oom needs a limit"):
+        resolved({"exit_on_oom": "on"}, {"FASTSERVE_OOM_LIMIT": "0"})
+    assert resolved({"exit_on_oom": "on"}).exit_on_oom
+    assert resolved({"oom_limit": "0"}).oom_limit == 0
 
 
 # --- the parsers ---

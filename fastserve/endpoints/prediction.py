@@ -83,7 +83,7 @@ class Prediction(Job):
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
         self.error = self.context = self.stream = self.task = None
-        self.is_cancelled = self.is_shielded = self.is_unread = False
+        self.is_cancelled = self.is_over = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
         self.request = request
         self._reply = self.asked = self.disconnection = self.stream_head = None

@@ -52,7 +52,7 @@ class WebSocketEndpoint:
     def answer(self, request: Request) -> None:
         """Refuse over HTTP, or hand the connection to a session of the model's."""
         connection = request.connection
-        if not self._lifecycle.is_ready:
+        if self._lifecycle.state is not State.READY:
             connection.send_response(request, NOT_READY)
             return
         try:

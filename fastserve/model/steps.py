@@ -37,9 +37,10 @@ class Job:
     is_unread: nobody waits any more: what a generator yields is dropped.
     is_cancelled: because of that no further step is begun.
     is_shielded: the method that runs takes the request, so it can ask for itself: it is not to be interrupted.
+    is_over: who waits for it has been told.
     """
 
-    __slots__ = ("context", "error", "is_cancelled", "is_shielded", "is_unread", "stream", "task", "value")
+    __slots__ = ("context", "error", "is_cancelled", "is_over", "is_shielded", "is_unread", "stream", "task", "value")
 
     def __init__(self, payload: Any) -> None:
         self.value = payload
@@ -47,7 +48,7 @@ class Job:
         self.context: Context | None = None
         self.stream: Stream | None = None
         self.task: asyncio.Task[None] | None = None
-        self.is_cancelled = self.is_shielded = self.is_unread = False
+        self.is_cancelled = self.is_over = self.is_shielded = self.is_unread = False
 
     def request_as(self, request_type: type) -> Any:
         """The request, as an object of the class that a method has annotated. From any thread."""
@@ -102,20 +103,26 @@ def _has_begun(task: asyncio.Task[None]) -> bool:
     return not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
 
 
+def _let_pass(error: BaseException, on_loop: bool) -> None:
+    """It is the job's."""
+
+
 class Hall:
     """What the steps of one model share: the ways to and from the loop.
 
-    finish: called on the loop with each job that is over.
+    finish: called on the loop with each job that is over; with one that is over already it does nothing.
+    on_failure: told of what a method has raised, where it ran (on_loop, or a worker thread), before `finish`.
     turns: for generators on the loop.
     """
 
-    __slots__ = ("budget", "completions", "finish", "loop", "turns")
+    __slots__ = ("budget", "completions", "finish", "loop", "on_failure", "turns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, budget: StreamBudget, finish: Callable[[Job], None]) -> None:
         self.loop = loop
         self.completions = Completions(loop)
         self.budget = budget
         self.finish = finish
+        self.on_failure: Callable[[BaseException, bool], None] = _let_pass
         self.turns = Turns(loop)
 
     def open_stream(self, job: Job, *, on_loop: bool, stops_unread: bool) -> Stream:
@@ -207,7 +214,10 @@ class Step:
         if self._is_predict and job.wants_whole():
             job.value = gather(generator, self._is_unwanted(job))
             return job.encode()
-        produce(hall.open_stream(job, on_loop=False, stops_unread=self._may_stop()), generator)
+        stream = hall.open_stream(job, on_loop=False, stops_unread=self._may_stop())
+        produce(stream, generator)
+        if stream.error is not None:
+            hall.on_failure(stream.error, False)
         return None
 
     async def _stream_on_loop(self, job: Job, generator: Any) -> Any:
@@ -222,6 +232,8 @@ class Step:
             return job.encode()
         stream = hall.open_stream(job, on_loop=True, stops_unread=self._may_stop())
         await produce_on_loop(stream, generator, hall.turns)
+        if stream.error is not None:
+            hall.on_failure(stream.error, True)
         return None
 
 
@@ -247,9 +259,7 @@ class ThreadStep(Step):
                     job.value = context.run(self._call, job.value, job.request_as(self._request_type))
                 if following is not None:
                     self._check_handed_on(job.value)
-                    following.forward(job)
-                    return
-                if type(job.value) in _GENERATORS:
+                elif type(job.value) in _GENERATORS:
                     job.value = context.run(self._stream_on_thread, job, job.value)
                 else:
                     content = job.value = job.encode()
@@ -257,7 +267,13 @@ class ThreadStep(Step):
                         job.value = context.run(self._finish_on_thread, job, content)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; endpoints/failures.py answers it
             job.error = error
-        hall.completions.put(hall.finish, job)
+            if job.stream is not None:
+                job.stream.give_up(error)
+            hall.on_failure(error, False)
+        if following is None or job.error is not None or job.is_cancelled:
+            hall.completions.put(hall.finish, job)
+        else:
+            following.forward(job)
 
 
 class LoopStep(Step):
@@ -312,6 +328,9 @@ class LoopStep(Step):
                         slots.hand_out()
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
             job.error = error
+            if job.stream is not None:
+                job.stream.give_up(error)
+            self._hall.on_failure(error, True)
         if self._following is None or job.error is not None or job.is_cancelled:
             self._hall.finish(job)
         else:

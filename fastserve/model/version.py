@@ -29,6 +29,8 @@ from fastserve.model.hooks import Hooks, check_hooks
 from fastserve.model.in_flight import InFlight
 from fastserve.model.inference import InferenceStep, find_inference_mode
 from fastserve.model.loader import find_load, is_async, make_model
+from fastserve.model.memory import Shortage
+from fastserve.model.mishaps import Mishaps
 from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
 from fastserve.model.streams import StreamBudget
@@ -54,6 +56,7 @@ class Version:
     """The model as it was when its files were read.
 
     hall: what its steps share. in_flight: jobs and tasks that are not over.
+    pools: the threads that run what requests ask for; none before `start_threads`.
     contract, inputs (see typed.read_inputs): set by `load`.
     health: set by `load`; None for a model without `is_healthy`.
     environment: set by `load`, and to be run once the server is ready; None for a model without `setup_environment`.
@@ -70,14 +73,18 @@ class Version:
         config: Config,
         budget: StreamBudget,
         hooks: Hooks,
+        shortage: Shortage,
     ) -> None:
         self._directory = directory
         self._config = config
         self._hooks = hooks
         self._slots = Slots(config.predict_concurrency)  # of a predict on the loop
-        self._predict_workers = Workers("fastserve-predict", loop)
-        self._side_workers = Workers("fastserve-side", loop)
         self.hall = Hall(loop, budget, self._finish)
+        mishaps = Mishaps(self.hall, shortage)
+        self._predict_workers = Workers("fastserve-predict", loop, mishaps.on_lost)
+        self._side_workers = Workers("fastserve-side", loop, mishaps.on_lost)
+        mishaps.pools = (self._predict_workers, self._side_workers)
+        self.pools: tuple[Workers, ...] = ()
         self.in_flight = InFlight()
         self.health: HealthCheck | None = None
         self.environment: EnvironmentWatch | None = None
@@ -133,6 +140,9 @@ class Version:
         return all(has_ended)
 
     def _finish(self, job: Job) -> None:
+        if job.is_over:  # a thread was struck while it handed the job on
+            return
+        job.is_over = True
         self.in_flight.count -= 1
         job.on_result()
         if self.in_flight.is_awaited:  # spares a call for each request
@@ -193,6 +203,7 @@ class Version:
     def start_threads(self) -> None:
         """Have as many as its methods may use. More may be started later."""
         contract, slot_count = self.contract, self._config.predict_concurrency
+        self.pools = (self._predict_workers, self._side_workers)
         if contract.predict is not None:
             is_on_loop = contract.predict.kind in ON_LOOP
             self._predict_workers.start(min(slot_count, MAX_STREAM_THREADS) if is_on_loop else slot_count)
