@@ -1,4 +1,4 @@
-"""argv to Config, and the process's exit status: 0 stopped as asked, 1 the model failed to load, 2 wrong set-up.
+"""argv to Config, and the process's exit status: 0 stopped as asked, 1 the model failed for good, 2 wrong set-up.
 
 Every mistake on the command line, in the environment or in the directory ends here in one line.
 """

@@ -139,6 +139,41 @@ class Config:
         group="timeouts",
     )
 
+    # How long a predict may rightly take only its author knows: minutes for a video, a second for a score. Readiness
+    # must not turn on a guess.
+    predict_watchdog_s: float = option(
+        0.0,
+        "--predict-watchdog",
+        "how long a predict may run, or its stream make no headway, before it is taken to be stuck: its stack is "
+        "logged, and readiness is 503 until it goes on; 0: for ever",
+        seconds(0, 86400),
+        metavar="S",
+        yaml="predict_watchdog",
+    )
+    # One may be an input that is too large, two that same input sent again; three in a row, with what can be freed
+    # freed in between and nothing succeeding, is a process that will not recover by itself.
+    oom_limit: int = option(
+        3,
+        "--oom-limit",
+        "how many times in a row predict may run out of memory before readiness turns 503; 0: any number",
+        whole_number(0, 1000),
+    )
+    # Only a supervisor makes it a cure.
+    exit_on_oom: bool = option(
+        False,
+        "--exit-on-oom",
+        "at the --oom-limit end with status 1, for a supervisor to start the server anew",
+        switch,
+    )
+    # A model may need autograd, or change tensors that it made in load, which this mode forbids.
+    inference_mode: bool = option(
+        False,
+        "--inference-mode",
+        "run predict in torch.inference_mode(); not for an async one",
+        switch,
+        yaml="inference_mode",
+    )
+
     # For development: watching costs some time, and two versions of a model share the memory while one takes over.
     reload: bool = option(
         False,
@@ -543,7 +578,10 @@ def resolve(
             except ValueError as error:
                 raise SetupError(f"{source} {error}, not {value!r}") from None
             break
-    return Config(**values)
+    config = Config(**values)
+    if config.exit_on_oom and not config.oom_limit:
+        raise SetupError("--exit-on-oom needs a limit to end at: give an --oom-limit other than 0")
+    return config
 
 
 def _candidates(

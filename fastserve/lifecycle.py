@@ -27,13 +27,18 @@ MOVES: Final = {
 
 
 class Lifecycle:
-    """Where the server stands. `is_loaded` stays true while draining: requests in flight still need the model."""
+    """Where the server stands. `is_loaded` stays true while draining: requests in flight still need the model.
 
-    __slots__ = ("is_loaded", "state")
+    is_model_good: the model is neither stuck nor out of memory all the time. If not, requests are better sent
+    elsewhere; those that come are tried.
+    """
+
+    __slots__ = ("is_loaded", "is_model_good", "state")
 
     def __init__(self) -> None:
         self.state = State.STARTING
         self.is_loaded = False
+        self.is_model_good = True
 
     def move_to(self, state: State) -> None:
         """Go on to `state`. Raises AssertionError if that move is not in MOVES."""
@@ -44,8 +49,8 @@ class Lifecycle:
 
     @property
     def is_ready(self) -> bool:
-        """Readiness: loaded and not asked to stop. Liveness is the event loop's alone and is not asked here."""
-        return self.state is State.READY
+        """Readiness: loaded, well and not asked to stop. Liveness is the event loop's alone and is not asked here."""
+        return self.state is State.READY and self.is_model_good
 
     @property
     def takes_work(self) -> bool:

@@ -55,6 +55,9 @@ T = TypeVar("T")
 # What is left of tasks when the server stops has this long to end.
 CANCEL_S: Final = 1.0
 
+# How long what is in flight may take when the process ends for want of memory: whatever runs will most likely fail.
+OOM_DRAIN_S: Final = 30.0
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
@@ -145,6 +148,7 @@ class Server:
         route = Router(self._endpoints(), self._metrics).route
         self._listener = self._entrance.make_listener(loop, route, self._metrics)
         self._runtime.on_adopted.append(self._listener.reroute)
+        self._drain_s = config.graceful_timeout_s
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
         self._failure: SetupError | None = None
@@ -236,6 +240,17 @@ class Server:
         self._listener.deadlines.tick(self._loop.time())
         if self._listener.acceptor is not None:
             self._listener.acceptor.check_room()
+        self._check_model(time.monotonic())
+
+    def _check_model(self, now: float) -> None:
+        """Have readiness follow the model's condition; end if that is the only cure."""
+        condition = self._runtime.condition
+        condition.tick(now)
+        self._lifecycle.is_model_good = condition.is_good
+        if condition.must_end and not self._stopping.is_set():
+            _logger.error("ending, to be started anew with its memory free")
+            self._drain_s = min(self._drain_s, OOM_DRAIN_S)
+            self._stop_with(EXIT_FAILED)
 
     async def _load(self) -> None:
         began = time.monotonic()
@@ -265,7 +280,8 @@ class Server:
         if self._lifecycle.state is State.STARTING:
             self._lifecycle.move_to(State.READY)
             self._listener.reroute()
-            _logger.info("ready; the model loaded in %.2f s", time.monotonic() - began)
+            gpus = "".join(f"; {gpu}" for gpu in self._runtime.gpus.at_load)
+            _logger.info("ready; the model loaded in %.2f s%s", time.monotonic() - began, gpus)
 
     def _watch_environment(self) -> None:
         """Of the version that serves from now on."""
@@ -310,9 +326,9 @@ class Server:
         self._entrance.close()
         self._listener.drain()
         try:
-            await asyncio.wait_for(self._wait_idle(), self._config.graceful_timeout_s)
+            await asyncio.wait_for(self._wait_idle(), self._drain_s)
         except asyncio.TimeoutError:
-            _logger.warning("still in flight after %g s: aborted", self._config.graceful_timeout_s)
+            _logger.warning("still in flight after %g s: aborted", self._drain_s)
 
     async def _wait_idle(self) -> None:
         await self._listener.wait_closed()

@@ -23,6 +23,10 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "switch_interval_s": ({"0.00001": 0.00001, "1": 1.0}, ["0", "0.000001", "1.1", "fast"]),
     "drain_delay_s": ({"0": 0.0, "2.5": 2.5, "3600": 3600.0}, ["-1", "3601", "nan", "soon"]),
     "graceful_timeout_s": ({"0": 0.0, "86400": 86400.0}, ["-1", "86401", "nan", "inf"]),
+    "predict_watchdog_s": ({"0": 0.0, "0.5": 0.5, "86400": 86400.0}, ["-1", "86401", "nan"]),
+    "oom_limit": ({"0": 0, "1": 1, "1000": 1000}, ["-1", "1001", "1.5"]),
+    "exit_on_oom": ({"on": True, "no": False}, ["3", "maybe"]),
+    "inference_mode": ({"on": True, "true": True, "False": False}, ["torch", "2"]),
     "reload": (
         {
             "on": True,
@@ -328,6 +332,13 @@ def test_variables_of_others_are_none_of_ours() -> None:
     check_environment({option.variable: "" for option in OPTIONS.values()})
     check_environment({"FASTSERVE_API_KEYS": "no option: a Config never holds a key"})
     assert all(option.variable.startswith(PREFIX) for option in OPTIONS.values())
+
+
+def test_an_end_without_a_limit_to_end_at_is_refused() -> None:
+    with pytest.raises(SetupError, match="--exit-on-oom needs a limit"):
+        resolved({"exit_on_oom": "on"}, {"FASTSERVE_OOM_LIMIT": "0"})
+    assert resolved({"exit_on_oom": "on"}).exit_on_oom
+    assert resolved({"oom_limit": "0"}).oom_limit == 0
 
 
 # --- the parsers ---

@@ -34,6 +34,7 @@ ORDER: Final = (
     ("forks",),
     ("allocator",),
     ("combinations",),
+    ("gpus",),
     ("config",),
     ("options",),
     ("metrics",),

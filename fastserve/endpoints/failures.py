@@ -16,8 +16,12 @@ from fastserve.errors import DeadlineError, RequestError, ResultError
 from fastserve.interface.responses import is_http_error
 from fastserve.logs import trimmed
 from fastserve.messages import JSON, Response, encode_fields, error_response
+from fastserve.model.memory import is_out_of_memory
 
 _logger: Final = logging.getLogger("fastserve")
+
+# What has been freed can be had again at once, and what ran beside it is over soon: the shortest time there is.
+RETRY_AFTER_S: Final = 1
 
 _MODEL_MESSAGE: Final = "Internal Server Error (in model/chainlet)."
 
@@ -32,6 +36,9 @@ EXPIRED: Final = truss_error(
     504, FROM_SERVER, "not answered within the time that the server or X-Request-Timeout allows; queueing included"
 )
 MODEL_FAILED: Final = truss_error(500, FROM_MODEL, _MODEL_MESSAGE)
+OUT_OF_MEMORY: Final = truss_error(
+    503, FROM_MODEL, "The model ran out of memory.", b"Retry-After: %d\r\n" % RETRY_AFTER_S
+)
 
 
 def refusal(error: RequestError) -> Response:
@@ -53,7 +60,7 @@ def failure(error: BaseException, directory: str, *, loses_headers: bool = False
     log_failure(error, directory)
     if issubclass(type(error), ResultError):
         return truss_error(500, FROM_SERVER, f"Unhandled exception: {error}")
-    return MODEL_FAILED
+    return OUT_OF_MEMORY if is_out_of_memory(error) else MODEL_FAILED
 
 
 def _chosen_failure(error: Any, directory: str, loses_headers: bool) -> Response:

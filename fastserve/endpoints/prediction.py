@@ -96,7 +96,7 @@ class Prediction(Job):
         self.expires = arrived + endpoint.timeout_ns
         self.size = 0
         self.error = self.context = self.stream = self.task = None
-        self.is_cancelled = self.is_shielded = self.is_unread = False
+        self.is_cancelled = self.is_over = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
         self.request = request
         self._reply = self.asked = self.disconnection = self.stream_head = None

@@ -65,6 +65,18 @@ def _begin_lazily(
     return task  # type: ignore[no-any-return]
 
 
+def parts_of(task: asyncio.Task[Any]) -> tuple[Any, Context | None]:
+    """The coroutine that `task` runs, however it was begun, and its context if it tells that."""
+    if type(task) is _WholeTask:
+        _, coroutine, context = task.parts
+        return coroutine, context
+    return task.get_coro(), getattr(task, "get_context", _unknown)()  # which is new in 3.12
+
+
+def _unknown() -> None:
+    return None
+
+
 class _UnseenTask(asyncio.Task[None]):
     """What `asyncio.current_task()` is in the first step. Whoever looks at it finds a whole task.
 
@@ -90,6 +102,8 @@ class _WholeTask(asyncio.Task[None]):
     """What becomes of it: of the same layout, so that a task can change its class, and without the watch on it."""
 
     __slots__ = ("awaited", "parts")
+
+    parts: tuple[asyncio.AbstractEventLoop, Coroutine[Any, Any, None], Context]
 
 
 def _make_whole(task: Any) -> None:

@@ -12,6 +12,8 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from fastserve.config import Config
+from fastserve.gpus import Gpus
+from fastserve.model.condition import Condition
 from fastserve.model.contract import OPENAI_METHODS, Contract, Method
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.environment import EnvironmentWatch
@@ -21,7 +23,7 @@ from fastserve.model.hooks import Hooks
 from fastserve.model.in_flight import Load
 from fastserve.model.steps import Job, Step, as_pair
 from fastserve.model.streams import Stream, StreamBudget
-from fastserve.model.threads import Completions
+from fastserve.model.threads import Completions, Workers
 from fastserve.model.typed import PREDICT, InputType, Unread
 from fastserve.model.version import ON_LOOP, Version
 
@@ -115,6 +117,8 @@ class Runtime:
     version: the one that serves; None until the model is loaded.
     contract, inputs, health, environment: that version's; set by `adopt`.
     on_adopted: called, on the loop, each time another version has begun to serve.
+    condition: how the model is, whatever its version.
+    gpus: that this process may use.
     """
 
     contract: Contract
@@ -135,6 +139,8 @@ class Runtime:
         self._metrics = ModelMetrics()
         self.version: Version | None = None
         self._versions: list[Version] = []  # all whose threads may still run
+        self.condition = Condition(loop, config, str(directory.path), self._pools)
+        self.gpus = Gpus()
         self.health: HealthCheck | None = None
         self.environment: EnvironmentWatch | None = None
         self.predict = Entry()
@@ -151,7 +157,8 @@ class Runtime:
 
         Raises as `Version.load`.
         """
-        version = Version(self._loop, directory, self._config, self._budget, self._hooks, self._tracer)
+        shortage = self.condition.shortage
+        version = Version(self._loop, directory, self._config, self._budget, self._hooks, shortage, self._tracer)
         self._versions.append(version)
         try:
             await version.load(self._metrics)
@@ -159,11 +166,18 @@ class Runtime:
             if version.stop():
                 self.forget(version)
             raise
+        if self.gpus.are_readable:
+            await self._scrapes.on_thread(self.gpus.open)
         return version
+
+    def _pools(self) -> list[Workers]:
+        """The threads that run what requests ask for."""
+        return [pool for version in self._versions for pool in version.pools]
 
     def adopt(self, version: Version) -> None:
         """Have all further requests go to `version`. One before it goes on with what it has begun."""
         self.version = version
+        self.condition.shortage.end()
         version.start_threads()
         self.contract, self.inputs = version.contract, version.inputs
         self.health, self.environment = version.health, version.environment

@@ -45,6 +45,7 @@ class Job:
     is_unread: nobody waits any more: what a generator yields is dropped.
     is_cancelled: because of that no further step is begun.
     is_shielded: the method that runs takes the request, so it can ask for itself: it is not to be interrupted.
+    is_over: who waits for it has been told.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class Job:
         "error",
         "expires",
         "is_cancelled",
+        "is_over",
         "is_shielded",
         "is_unread",
         "load",
@@ -73,7 +75,7 @@ class Job:
         self.context: Context | None = None
         self.stream: Stream | None = None
         self.task: asyncio.Task[None] | None = None
-        self.is_cancelled = self.is_shielded = self.is_unread = False
+        self.is_cancelled = self.is_over = self.is_shielded = self.is_unread = False
 
     def request_as(self, request_type: type) -> Any:
         """The request, as an object of the class that a method has annotated. From any thread."""
@@ -128,20 +130,26 @@ def _has_begun(task: asyncio.Task[None]) -> bool:
     return not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED
 
 
+def _let_pass(error: BaseException, on_loop: bool) -> None:
+    """It is the job's."""
+
+
 class Hall:
     """What the steps of one model share: the ways to and from the loop.
 
-    finish: called on the loop with each job that is over.
+    finish: called on the loop with each job that is over; with one that is over already it does nothing.
+    on_failure: told of what a method has raised, where it ran (on_loop, or a worker thread), before `finish`.
     turns: for generators on the loop.
     """
 
-    __slots__ = ("budget", "completions", "finish", "loop", "turns")
+    __slots__ = ("budget", "completions", "finish", "loop", "on_failure", "turns")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, budget: StreamBudget, finish: Callable[[Job], None]) -> None:
         self.loop = loop
         self.completions = Completions(loop)
         self.budget = budget
         self.finish = finish
+        self.on_failure: Callable[[BaseException, bool], None] = _let_pass
         self.turns = Turns(loop)
 
     def open_stream(self, job: Job, *, on_loop: bool, stops_unread: bool) -> Stream:
@@ -197,8 +205,7 @@ class Step:
         self._following = following
 
     def withdraw(self, job: Job) -> None:
-        """End a job that is cancelled and waits for this step, if it still does. On the loop."""
-        raise NotImplementedError
+        """End a job that is cancelled and waits for this step; or leave it to be dropped when its turn comes."""
 
     def _check_handed_on(self, value: Any) -> None:
         """A generator's output cannot be post-processed, it would have to be gathered first; nor can a response."""
@@ -249,7 +256,10 @@ class Step:
         if self._is_predict and job.wants_whole():
             job.value = gather(generator, self._is_unwanted(job))
             return job.encode()
-        produce(hall.open_stream(job, on_loop=False, stops_unread=self._may_stop()), generator)
+        stream = hall.open_stream(job, on_loop=False, stops_unread=self._may_stop())
+        produce(stream, generator)
+        if stream.error is not None:
+            hall.on_failure(stream.error, False)
         return None
 
     async def _stream_on_loop(self, job: Job, generator: Any) -> Any:
@@ -264,6 +274,8 @@ class Step:
             return job.encode()
         stream = hall.open_stream(job, on_loop=True, stops_unread=self._may_stop())
         await produce_on_loop(stream, generator, hall.turns)
+        if stream.error is not None:
+            hall.on_failure(stream.error, True)
         return None
 
 
@@ -298,9 +310,7 @@ class ThreadStep(Step):
                 job.times.append(monotonic_ns())
                 if following is not None:
                     self._check_handed_on(job.value)
-                    following.forward(job)
-                    return
-                if type(job.value) in _GENERATORS:
+                elif type(job.value) in _GENERATORS:
                     job.value = context.run(self._stream_on_thread, job, job.value)
                 else:
                     content = job.value = job.encode()
@@ -308,7 +318,13 @@ class ThreadStep(Step):
                         job.value = context.run(self._finish_on_thread, job, content)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; endpoints/failures.py answers it
             job.error = error
-        hall.completions.put(hall.finish, job)
+            if job.stream is not None:
+                job.stream.give_up(error)
+            hall.on_failure(error, False)
+        if following is None or job.error is not None or job.is_cancelled:
+            hall.completions.put(hall.finish, job)
+        else:
+            following.forward(job)
 
 
 class LoopStep(Step):
@@ -372,6 +388,9 @@ class LoopStep(Step):
                         slots.hand_out()
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
             job.error = error
+            if job.stream is not None:
+                job.stream.give_up(error)
+            self._hall.on_failure(error, True)
         if self._following is None or job.error is not None or job.is_cancelled:
             self._hall.finish(job)
         else:

@@ -141,6 +141,10 @@ class Stream:
         self.is_done = True
         self.announce()
 
+    def give_up(self, error: BaseException) -> None:
+        """The producer's thread was struck outside of the generator: end it, unless it has ended by itself."""
+        self.end(self.error if self.is_done else error)
+
     def announce(self) -> None:
         """Tell the reader, once for all that is there when it looks."""
         self._is_announced = True
@@ -150,9 +154,11 @@ class Stream:
         """Block this (worker) thread until there is room or the reader has gone."""
         room = threading.Event()
         self._begin_waiting(room.set)
-        if not self.has_room() and not self.is_cancelled:  # looked at anew: the reader may have taken meanwhile
-            room.wait()
-        self._end_waiting()
+        try:
+            if not self.has_room() and not self.is_cancelled:  # looked at anew: the reader may have taken meanwhile
+                room.wait()
+        finally:  # user code may have an exception raised in this thread
+            self._end_waiting()
 
     def wait_until_taken(self) -> None:
         """Let the loop have the GIL until it has taken what is there, for FIRST_CHUNK_S at most."""
@@ -198,6 +204,11 @@ class Stream:
     @property
     def is_empty(self) -> bool:
         return not self._chunks
+
+    @property
+    def pulse(self) -> object:
+        """Another at each look, as long as the producer makes headway or waits for the reader."""
+        return self._produced if self._room is None else object()
 
     def take(self) -> list[bytes]:
         """The chunks that are there, up to about TAKE_BYTES or TAKE_CHUNKS; they are the reader's now."""

@@ -21,13 +21,17 @@ from fastserve.errors import LoadError, ModelDefinitionError, SetupError, text_o
 from fastserve.logs import trimmed
 from fastserve.model.batching import read_batching
 from fastserve.model.contract import Contract, Kind, Method, read_contract
+from fastserve.model.cpu_threads import share_cores
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.environment import EnvironmentWatch, log_setting_up
 from fastserve.model.exposition import ModelMetrics
 from fastserve.model.health import HealthCheck
 from fastserve.model.hooks import Hooks, check_hooks
 from fastserve.model.in_flight import InFlight
+from fastserve.model.inference import InferenceStep, find_inference_mode
 from fastserve.model.loader import find_load, is_async, make_model
+from fastserve.model.memory import Shortage
+from fastserve.model.mishaps import Mishaps
 from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, LoopStep, Step, ThreadStep, as_pair
 from fastserve.model.streams import StreamBudget
@@ -57,6 +61,7 @@ class Version:
 
     hall: what its steps share. in_flight: jobs and tasks that are not over.
     batches: what its batch steps share; None for a model that asks for no batches.
+    pools: the threads that run what requests ask for; none before `start_threads`.
     contract, inputs (see typed.read_inputs): set by `load`.
     health: set by `load`; None for a model without `is_healthy`.
     environment: set by `load`, and to be run once the server is ready; None for a model without `setup_environment`.
@@ -64,6 +69,7 @@ class Version:
 
     contract: Contract
     inputs: dict[str, InputType | Unread]
+    _inference_mode: Any  # torch's; None unless predict runs in it
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class Version:
         config: Config,
         budget: StreamBudget,
         hooks: Hooks,
+        shortage: Shortage,
         tracer: Any,
     ) -> None:
         """tracer: as a Runtime takes it."""
@@ -80,9 +87,12 @@ class Version:
         self._hooks = hooks
         self._tracer = tracer
         self._slots = Slots(config.predict_concurrency)  # of a predict on the loop
-        self._predict_workers = Workers("fastserve-predict", loop)
-        self._side_workers = Workers("fastserve-side", loop)
         self.hall = Hall(loop, budget, self._finish)
+        mishaps = Mishaps(self.hall, shortage)
+        self._predict_workers = Workers("fastserve-predict", loop, mishaps.on_lost)
+        self._side_workers = Workers("fastserve-side", loop, mishaps.on_lost)
+        mishaps.pools = (self._predict_workers, self._side_workers)
+        self.pools: tuple[Workers, ...] = ()
         self.in_flight = InFlight()
         self.batches = _make_batches(directory)
         self.health: HealthCheck | None = None
@@ -99,6 +109,9 @@ class Version:
         self._model = model = await self._on_predict_thread(lambda: make_model(self._directory, self._config))
         await self._on_predict_thread(metrics.strip)
         await self._on_predict_thread(self._read)
+        predict = self.contract.predict
+        if predict is not None and predict.kind not in ON_LOOP:  # a coroutine's slots are no threads that compute
+            await self._on_predict_thread(lambda: share_cores(self._config.predict_concurrency))
         if self.contract.setup_environment is not None and self.environment is not None:
             await self._tell_environment(self.contract.setup_environment, self.environment)
         await self._load_with_retries(await self._on_predict_thread(lambda: find_load(model)))
@@ -123,6 +136,7 @@ class Version:
             contract = self.batches.read(self._model, contract)
         inputs = read_inputs(contract, self._config.typed_inputs)
         check_hooks(contract)
+        self._inference_mode = find_inference_mode(contract) if self._config.inference_mode else None
         if contract.websocket is not None:
             _import_websockets()
         set_up, is_healthy = contract.setup_environment, contract.is_healthy
@@ -139,6 +153,9 @@ class Version:
         return all(has_ended)
 
     def _finish(self, job: Job) -> None:
+        if job.is_over:  # a thread was struck while it handed the job on
+            return
+        job.is_over = True
         load = job.load
         load.jobs -= 1
         if job.size:
@@ -208,6 +225,7 @@ class Version:
     def start_threads(self) -> None:
         """Have as many as its methods may use. More may be started later."""
         contract, slot_count = self.contract, self._config.predict_concurrency
+        self.pools = (self._predict_workers, self._side_workers)
         if contract.predict is not None:
             is_on_loop = contract.predict.kind in ON_LOOP
             self._predict_workers.start(min(slot_count, MAX_STREAM_THREADS) if is_on_loop else slot_count)
@@ -242,6 +260,8 @@ class Version:
             return self._make_batch_step(method, following, self.batches)
         if method.kind in ON_LOOP:
             return LoopStep(self.hall, method, workers, following, self._slots if is_predict else None)
+        if is_predict and self._inference_mode is not None:
+            return InferenceStep(self.hall, method, workers, following, self._inference_mode)
         return ThreadStep(self.hall, method, workers, following)
 
     def _make_batch_step(self, method: Method, following: Step | None, batches: Batches) -> Step:
