@@ -34,6 +34,7 @@ from fastserve.forks import part_signals_at_fork
 from fastserve.http11.acceptor import Acceptor
 from fastserve.http11.connection import Connection
 from fastserve.http11.deadlines import TICK_S
+from fastserve.http11.listener import Listener
 from fastserve.lifecycle import Lifecycle, State
 from fastserve.metrics import Metrics
 from fastserve.model.directory import ModelDirectory

@@ -111,6 +111,9 @@ class SharedAnswers:
     def can_write(self, request: Request) -> bool:
         return self._connection.can_write(request)
 
+    def is_unanswered(self, request: Request) -> bool:
+        return self._connection.is_unanswered(request)
+
     def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
         self._connection.upgrade(request, make_protocol)
 

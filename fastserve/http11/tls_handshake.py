@@ -65,6 +65,9 @@ class Handshake(asyncio.Protocol):
 
     # --- called by the listener and the sweep ---
 
+    def close_after_response(self) -> None:
+        """The connection that it makes does so."""
+
     def close_if_idle(self) -> None:
         self.close_now()  # no request can have come
 

@@ -110,9 +110,9 @@ def test_the_line_has_the_id_of_its_request(caplog: pytest.LogCaptureFixture) ->
         def emit(self, record: logging.LogRecord) -> None:
             ids.append(REQUEST_IDS.get())
 
-    REQUEST_IDS.set((b"mine", None, 1))
+    REQUEST_IDS.set((b"mine", None, 1, {}))
     context = copy_context()
-    REQUEST_IDS.set((b"other", None, 2))
+    REQUEST_IDS.set((b"other", None, 2, {}))
     scene = Scene()
     handler = Reading()
     logging.getLogger("fastserve").addHandler(handler)
@@ -125,7 +125,7 @@ def test_the_line_has_the_id_of_its_request(caplog: pytest.LogCaptureFixture) ->
             scene.look(10.5)
     finally:
         logging.getLogger("fastserve").removeHandler(handler)
-    assert (b"mine", None, 1) in ids
+    assert (b"mine", None, 1, {}) in ids
     assert None in ids
 
 
