@@ -488,7 +488,7 @@ class Config:
     server_timing: bool = option(
         False,
         "--server-timing",
-        "tell in every answer where its time went (Server-Timing); without, only who sends X-Server-Timing is told",
+        "tell in every answer where its time went, not only in those to who asks for it",
         switch,
         group="logs",
     )
