@@ -149,15 +149,9 @@ class MethodEndpoint:
 
     def _submit_soon(self, prediction: Prediction) -> None:
         """In the next turn of the loop: user code is to find the collector as it was, and the large content freed,
-        which those hold who have called us.
+        which those hold who have called us. A reload may come between: it was decoded for the model as it is now.
         """
-        self._loop.call_soon(self._submit_if_open, prediction)
-
-    def _submit_if_open(self, prediction: Prediction) -> None:
-        if self._entry.exists:
-            self._submit(prediction)
-        else:  # a reload came between
-            prediction.request.connection.send_response(prediction.request, self._missing)
+        self._loop.call_soon(self._entry.reserve(prediction))
 
     def _run(
         self, request: Request, prediction: Prediction, submit: Callable[[Prediction], None] | None = None

@@ -7,6 +7,7 @@ Called by `server.py` and the endpoints.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, Final
@@ -72,6 +73,13 @@ class Entry:
         if self._needs_context:
             job.context = copy_context()
         self._start(job)
+
+    def reserve(self, job: Job) -> Callable[[], None]:
+        """As `submit`, in two steps: what is returned sends `job` on its way, through the model as it is now."""
+        self._in_flight.count += 1
+        if self._needs_context:
+            job.context = copy_context()
+        return functools.partial(self._start, job)
 
 
 class Runtime:
