@@ -69,7 +69,7 @@ class Entry:
 
     def submit(self, job: Job) -> None:
         """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. If it `exists`."""
-        self._in_flight.count += 1
+        self._in_flight.count += 1  # `reserve`, written out: two frames less for each request
         if self._needs_context:
             job.context = copy_context()
         self._start(job)
