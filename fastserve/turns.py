@@ -20,10 +20,10 @@ TURN_S: Final = 0.0005
 # all have been woken. So no more than these go on in one round, and half as many as in the round before if that took
 # longer than LONG_S.
 MOST_IN_TURN: Final = 16
+LONG_S: Final = 2 * TURN_S
 # Who has not been heard of for so long has waited for something: ten turns, so that nobody takes for waiting what was
 # the others' turns.
 WAIT_S: Final = 10 * TURN_S
-LONG_S: Final = 2 * TURN_S
 
 
 class Turns:

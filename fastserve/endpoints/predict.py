@@ -29,22 +29,21 @@ from fastserve.endpoints.failures import NOT_READY, failure, refusal, truss_erro
 from fastserve.endpoints.marks import FROM_CLIENT, FROM_SERVER
 from fastserve.endpoints.prediction import BinaryPrediction, Prediction
 from fastserve.endpoints.replies import OK_EVENTS, OK_STREAM, StreamReply
-from fastserve.endpoints.request_timeout import read_timeout, submit_within
-from fastserve.endpoints.server_timing import durations, submit_timed, wants_timing
+from fastserve.endpoints.request_timeout import expire_within, read_timeout
+from fastserve.endpoints.server_timing import durations, tell_timing, wants_timing
 from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
 from fastserve.lifecycle import Lifecycle
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import CHUNKED, JSON, OCTET_STREAM, Head, Request, Route
 from fastserve.metrics import NANO, Metrics
-from fastserve.model.in_flight import Load
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.steps import NEVER
 from fastserve.model.typed import Unread
 
 _logger: Final = logging.getLogger("fastserve")
 
-Submit = Callable[[Prediction], None]
+Prepare = Callable[[Prediction], None]
 # A `--timeout` shorter than this is kept to the millisecond, by a timer for each request; the sweep, which costs
 # nothing, is half a second late at worst: a tenth of it.
 HASTY_S: Final = 5.0
@@ -123,15 +122,24 @@ class MethodEndpoint:
             route = self._large_route if is_large else self._route
         if timeout_s is None:
             timeout_s = self._hasty_s
-        submit = self._submit
-        if timeout_s is not None:
-            submit = functools.partial(submit_within, timeout_s, submit, self._loop)
-        if self._tells_timing or wants_timing(head):
-            submit = functools.partial(submit_timed, submit, self.entry.steps)
-        if submit is self._submit:
+        prepare = self._preparation(timeout_s, is_timed=self._tells_timing or wants_timing(head))
+        if prepare is None:
             return route
-        answer: Any = route.answer  # all of ours take `submit`
-        return Route(functools.partial(answer, submit=submit), self.metrics, lacks_room=route.lacks_room)
+        answer: Any = route.answer  # all of ours take `prepare`
+        return Route(functools.partial(answer, prepare=prepare), self.metrics, lacks_room=route.lacks_room)
+
+    def _preparation(self, timeout_s: float | None, *, is_timed: bool) -> Prepare | None:
+        """What such a prediction needs before it is submitted; nothing, as a rule."""
+        limit = None if timeout_s is None else functools.partial(expire_within, timeout_s, self._loop)
+        time = functools.partial(tell_timing, self.entry.steps) if is_timed else None
+        if limit is None or time is None:
+            return limit or time
+
+        def prepare(prediction: Prediction) -> None:
+            limit(prediction)
+            time(prediction)
+
+        return prepare
 
     def _answer_early(self, request: Request) -> None:
         """The head came before it was known what the model takes, and may be repeated when it is."""
@@ -142,8 +150,11 @@ class MethodEndpoint:
             self._server_metrics.rejected["not_ready"] += 1
             request.connection.send_response(request, NOT_READY)
 
-    def answer(self, request: Request, submit: Submit | None = None) -> None:
-        """Have the model run on JSON; the response follows when it is there. submit: instead of at once."""
+    def answer(self, request: Request, prepare: Prepare | None = None, submit: Prepare | None = None) -> None:
+        """Have the model run on JSON; the response follows when it is there.
+
+        prepare: called with the prediction before it is submitted. submit: instead of at once.
+        """
         arrived = monotonic_ns()
         entry = self.entry
         if not entry.exists:
@@ -163,12 +174,14 @@ class MethodEndpoint:
         if entry.takes_request:
             prediction.let_ask()
         request.content = b""
+        if prepare is not None:
+            prepare(prediction)
         (submit or self._submit)(prediction)
 
-    def answer_binary(self, request: Request, submit: Submit | None = None) -> None:
+    def answer_binary(self, request: Request, prepare: Prepare | None = None, submit: Prepare | None = None) -> None:
         """Have the model run on application/octet-stream: msgpack, or plain bytes if that is what its input is.
 
-        submit: as above.
+        prepare, submit: as above.
         """
         arrived = monotonic_ns()
         entry = self.entry
@@ -182,7 +195,7 @@ class MethodEndpoint:
         without_msgpack = refusal_without_msgpack()
         if isinstance(checked, Unread):
             kind = Prediction if checked.takes_bytes or without_msgpack else BinaryPrediction
-            self._run(request, kind(self, request, checked.parse(request.content), arrived), submit)
+            self._run(request, kind(self, request, checked.parse(request.content), arrived), prepare, submit)
             return
         try:
             if without_msgpack is not None:
@@ -192,16 +205,21 @@ class MethodEndpoint:
         except BaseException as error:  # noqa: BLE001 - as above
             self._refuse(request, error)
             return
-        self._run(request, BinaryPrediction(self, request, payload, arrived), submit)
+        self._run(request, BinaryPrediction(self, request, payload, arrived), prepare, submit)
 
-    def _answer_large(self, request: Request, submit: Submit | None = None) -> None:
+    def _answer_large(self, request: Request, prepare: Prepare | None = None) -> None:
         """As `answer`, for what may hold a great many values."""
-        self._take_large(request, self.answer, submit or self._submit)
+        self._take_large(request, self.answer, prepare)
 
-    def _answer_large_binary(self, request: Request, submit: Submit | None = None) -> None:
-        self._take_large(request, self.answer_binary, submit or self._submit)
+    def _answer_large_binary(self, request: Request, prepare: Prepare | None = None) -> None:
+        self._take_large(request, self.answer_binary, prepare)
 
-    def _take_large(self, request: Request, answer: Callable[[Request, Submit], None], submit: Submit) -> None:
+    def _take_large(
+        self,
+        request: Request,
+        answer: Callable[[Request, Prepare | None, Prepare], None],
+        prepare: Prepare | None,
+    ) -> None:
         size = len(request.content)
         # Without content, although some was promised: `_lacks_room` has refused it.
         is_refused = not size and request.head.content_length > 0
@@ -209,7 +227,7 @@ class MethodEndpoint:
             self._turn_away(request, "queue_bytes")
         else:
             with resting_collector():
-                answer(request, functools.partial(self._submit_soon, size, submit))
+                answer(request, prepare, functools.partial(self._submit_soon, size))
 
     def _lacks_room(self, head: Head) -> bool:
         """Whether content of that size would be refused now: then it need not be sent."""
@@ -218,30 +236,20 @@ class MethodEndpoint:
             return False
         return entry.load.jobs >= self._most or not self._bounds.has_room_for(head.content_length, entry.load)
 
-    def _submit_soon(self, size: int, submit: Submit, prediction: Prediction) -> None:
+    def _submit_soon(self, size: int, prediction: Prediction) -> None:
         """In the next turn of the loop: user code is to find the collector as it was, and the large content freed,
-        which those hold who have called us.
+        which those hold who have called us. A reload may come between: it was decoded for the model as it is now.
         """
         prediction.size = size
-        load = self.entry.load
-        load.size += size
-        self._loop.call_soon(self._submit_if_open, submit, prediction, load)
+        self._loop.call_soon(self.entry.reserve(prediction))
 
-    def _submit_if_open(self, submit: Submit, prediction: Prediction, load: Load) -> None:
-        if self.entry.exists and self.entry.load is load:
-            submit(prediction)
-            return
-        load.size -= prediction.size  # a reload came between
-        if self.entry.exists:
-            self._submit_soon(prediction.size, submit, prediction)
-        else:
-            prediction.request.connection.send_response(prediction.request, self._missing)
-
-    def _run(self, request: Request, prediction: Prediction, submit: Submit | None = None) -> None:
+    def _run(self, request: Request, prediction: Prediction, prepare: Prepare | None, submit: Prepare | None) -> None:
         request.work = prediction
         if self.entry.takes_request:
             prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
+        if prepare is not None:
+            prepare(prediction)
         (submit or self._submit)(prediction)
 
     def _turn_away(self, request: Request, reason: str) -> None:

@@ -6,7 +6,6 @@ Each such request has a timer of its own; `--timeout`, which all have, is kept b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
@@ -36,14 +35,11 @@ def read_timeout(head: Head) -> float | None:
     return timeout_s
 
 
-def submit_within(
-    timeout_s: float, submit: Callable[[Prediction], None], loop: asyncio.AbstractEventLoop, prediction: Prediction
-) -> None:
-    """`submit` a prediction that expires after so long, or when its server's own time is over, if that is sooner."""
+def expire_within(timeout_s: float, loop: asyncio.AbstractEventLoop, prediction: Prediction) -> None:
+    """Have `prediction` expire after so long, or when its server's own time is over, if that is sooner."""
     prediction.expires = min(prediction.expires, prediction.times[0] + round(timeout_s / NANO))
     left_s = max(0.0, (prediction.expires - monotonic_ns()) * NANO)
     timer = loop.call_later(left_s, prediction.expire)
     if prediction.disconnection is None:
         prediction.disconnection = Disconnection()
     prediction.disconnection.call(timer.cancel)
-    submit(prediction)

@@ -23,11 +23,10 @@ def wants_timing(head: Head) -> bool:
     return FIELD in head.fields
 
 
-def submit_timed(submit: Callable[[Prediction], None], steps: Sequence[str], prediction: Prediction) -> None:
-    """`submit` a prediction whose answer tells where its time went. steps: the names of its methods, in order."""
+def tell_timing(steps: Sequence[str], prediction: Prediction) -> None:
+    """Have the answer of `prediction` tell where its time went. steps: the names of its methods, in order."""
     request = prediction.request
     request.connection = TimingResponder(request.connection, prediction, steps)
-    submit(prediction)
 
 
 def durations(steps: Sequence[str], times: Sequence[int], now: int) -> Iterator[tuple[str, int]]:

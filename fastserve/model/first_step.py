@@ -62,6 +62,7 @@ def _begin_lazily(
     if type(task) is _UnseenTask:
         _make_whole(task)
     task.awaited = awaited
+    task.is_future = _is_noted(awaited)
     return task  # type: ignore[no-any-return]
 
 
@@ -80,14 +81,15 @@ def _unknown() -> None:
 class _UnseenTask(asyncio.Task[None]):
     """What `asyncio.current_task()` is in the first step. Whoever looks at it finds a whole task.
 
-    Two things tell them apart: its `get_coro()` is a generator around the coroutine, and until somebody looks at it
-    `asyncio.all_tasks()` does not have it.
-    awaited: what the coroutine has yielded, for its task to wait for.
+    Three things tell them apart: its `get_coro()` is a generator around the coroutine, and until somebody looks at it
+    its `repr` is short and `asyncio.all_tasks()` does not have it.
+    awaited: what the coroutine has yielded, for its task to wait for. is_future: it was awaited, as futures are.
     """
 
-    __slots__ = ("awaited", "parts")
+    __slots__ = ("awaited", "is_future", "parts")
 
     awaited: Any
+    is_future: bool
     parts: tuple[asyncio.AbstractEventLoop, Coroutine[Any, Any, None], Context]
 
     def __repr__(self) -> str:  # is in the text of `_enter_task`'s refusal, whether or not that is read
@@ -97,11 +99,15 @@ class _UnseenTask(asyncio.Task[None]):
         _make_whole(self)
         return getattr(self, name)
 
+    def __await__(self) -> Generator[Any, None, None]:  # which asks for no attribute
+        _make_whole(self)
+        return self.__await__()
+
 
 class _WholeTask(asyncio.Task[None]):
     """What becomes of it: of the same layout, so that a task can change its class, and without the watch on it."""
 
-    __slots__ = ("awaited", "parts")
+    __slots__ = ("awaited", "is_future", "parts")
 
     parts: tuple[asyncio.AbstractEventLoop, Coroutine[Any, Any, None], Context]
 
@@ -129,6 +135,8 @@ def _rest_of(coroutine: Coroutine[Any, Any, None], task: Any) -> Generator[Any, 
     if _is_over(coroutine):
         return
     awaited, task.awaited = task.awaited, None
+    if task.is_future and error is None:
+        awaited._asyncio_future_blocking = True
     try:
         while True:
             if error is not None:
@@ -141,6 +149,17 @@ def _rest_of(coroutine: Coroutine[Any, Any, None], task: Any) -> Generator[Any, 
     except StopIteration:  # what was thrown into it has ended it
         return
     yield from coroutine  # as types.coroutine allows
+
+
+def _is_noted(awaited: Any) -> bool:
+    """Whether `awaited` is a future, awaited as one. Others may then await it, too: a Task sees to that at once."""
+    try:
+        is_future: bool = awaited._asyncio_future_blocking is True
+        if is_future:
+            awaited._asyncio_future_blocking = False
+    except Exception:  # noqa: BLE001 - anything may be yielded; what is no future is its task's to refuse
+        return False
+    return is_future
 
 
 def _is_over(coroutine: Any) -> bool:

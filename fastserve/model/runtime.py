@@ -7,6 +7,7 @@ Called by `server.py` and the endpoints.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, Final
@@ -91,10 +92,19 @@ class Entry:
     def submit(self, job: Job) -> None:
         """Send `job` on its way; `job.on_result` is called once, on the loop, when it is over. If it `exists`."""
         job.load = load = self.load
-        load.jobs += 1
+        load.jobs += 1  # `reserve`, written out: two frames less for each request
         if self._needs_context:
             job.context = copy_context()
         self._start(job)
+
+    def reserve(self, job: Job) -> Callable[[], None]:
+        """As `submit`, in two steps: what is returned sends `job` on its way, through the model as it is now."""
+        job.load = load = self.load
+        load.jobs += 1
+        load.size += job.size
+        if self._needs_context:
+            job.context = copy_context()
+        return functools.partial(self._start, job)
 
     def withdraw(self, job: Job) -> None:
         """End `job`, which is cancelled, now if it waits for a step."""

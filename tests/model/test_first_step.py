@@ -333,3 +333,50 @@ def log_of(acts: list[Callable[[], Awaitable[object]]], *, as_task: bool) -> lis
 @given(st.lists(st.sampled_from(ACTS), min_size=1, max_size=6))
 def test_it_sees_what_a_task_sees(acts: list[Callable[[], Awaitable[object]]]) -> None:
     assert log_of(acts, as_task=False) == log_of(acts, as_task=True)
+
+
+def test_several_may_wait_for_one_future_from_their_first_step_on() -> None:
+    """As where the first request begins what all wait for."""
+
+    async def main() -> list[object]:
+        loop = asyncio.get_running_loop()
+        shared: asyncio.Future[str] = loop.create_future()
+        outcomes: list[object] = []
+
+        async def wait() -> None:
+            try:
+                outcomes.append(await shared)
+            except BaseException as error:  # noqa: BLE001 - told to the test
+                outcomes.append(error)
+
+        begun: list[Any] = []
+
+        def begin() -> None:  # outside of any task
+            begun.extend(way_to_begin(loop)(loop, wait(), contextvars.copy_context()) for _ in range(3))
+            begun.append(loop.create_task(wait()))  # the model's own
+
+        loop.call_soon(begin)
+        await asyncio.sleep(0)
+        loop.call_soon(shared.set_result, "shared")
+        await asyncio.gather(*begun)
+        return outcomes
+
+    assert asyncio.run(main()) == ["shared"] * 4
+
+
+def test_a_task_that_was_over_in_its_first_step_can_be_awaited_later() -> None:
+    async def main() -> object:
+        loop = asyncio.get_running_loop()
+        kept: list[Any] = []
+
+        async def keep() -> None:
+            kept.append(asyncio.current_task())
+
+        def begin() -> None:
+            assert way_to_begin(loop)(loop, keep(), contextvars.copy_context()) is None
+
+        loop.call_soon(begin)
+        await asyncio.sleep(0)
+        return await kept[0]
+
+    assert asyncio.run(main()) is None

@@ -245,6 +245,20 @@ def test_init_load_and_predict_have_one_thread_and_each_version_its_own(play: Pl
     assert (len(set(old[:3])), old[3], len(set(new[:3])), new[3]) == (1, "old", 1, "new")
 
 
+def test_the_version_before_begins_and_finishes_what_was_reserved_of_it(play: Play) -> None:
+    async def scenario(scene: Scene) -> None:
+        job = Asked(None)
+        begin = scene.runtime.predict.reserve(job)
+        await scene.reload(model__model=ECHO.format("new"))
+        assert scene.runtime.in_flight == 1
+        begin()
+        await job.over
+        assert job.value == "old"
+        await scene.runtime.wait_idle()
+
+    play(scenario, ECHO.format("old"))
+
+
 def test_the_version_before_finishes_what_it_has_begun_and_what_waits_for_it(play: Play) -> None:
     gated = "class Model:\n    def predict(self, gate):\n        return gate and gate.wait(20) and {!r}\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from fastserve.endpoints.prediction import Prediction
@@ -26,6 +28,10 @@ class FakeEntry:
 
     def submit(self, job: Prediction) -> None:
         self.jobs.append(job)
+
+    def reserve(self, job: Prediction) -> Callable[[], None]:
+        self.load.size += job.size
+        return functools.partial(self.submit, job)
 
     def withdraw(self, job: Job) -> None:
         self.withdrawn.append(job)
