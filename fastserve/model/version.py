@@ -209,7 +209,7 @@ class Version:
         for method in reversed(methods):
             step = self._make_step(method, step)
         assert step is not None
-        return step.start
+        return step.enter
 
     def _make_step(self, method: Method, following: Step | None) -> Step:
         is_predict = method.name == "predict"
