@@ -39,7 +39,7 @@ class LoopBatchStep(BatchStep):
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks only weakly
         self._is_called = False
         self._bell: asyncio.Future[bool] | None = None  # of the task that waits for more to arrive
-        self.start = self._put
+        self.start = self.enter = self._put
         self.forward = functools.partial(hall.completions.put, self._put)
 
     def _put(self, job: Job) -> None:

@@ -75,7 +75,7 @@ class Entry:
         """Lead to `methods` of `version`, one or more; each hands on to the next."""
         self.first, self.last = methods[0], methods[-1]
         self._steps = version.steps_of(methods)
-        self._start = self._steps[0].start
+        self._start = self._steps[0].enter
         self.steps = [method.name for method in methods]
         self.predict_at = 1 + 2 * next((at for at, method in enumerate(methods) if method.name == "predict"), 0)
         self.load = version.in_flight.add_load()

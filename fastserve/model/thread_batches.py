@@ -35,7 +35,7 @@ class ThreadBatchStep(BatchStep):
         self._lock = threading.Lock()  # between those who put and the one who gathers
         self._is_called = False
         self._is_closed = False
-        self.start = functools.partial(self._put, workers.put)
+        self.start = self.enter = functools.partial(self._put, workers.put)
         self.forward = functools.partial(self._put, workers.put_from_thread)
         batches.on_close.append(self._close)
 
