@@ -168,9 +168,11 @@ class Server:
 
         def method(name: str, entry: Entry) -> Finder:
             directory = str(self._directory.path)
-            return MethodEndpoint(
+            endpoint = MethodEndpoint(
                 name, entry, runtime, lifecycle, self._loop, directory, self._config, self._metrics
-            ).route
+            )
+            runtime.on_adopted.append(endpoint.fit)
+            return endpoint.route
 
         return Endpoints(
             predict=method("predict", runtime.predict),

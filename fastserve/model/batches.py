@@ -42,6 +42,16 @@ class Batches:
         with self._lock:
             self.sizes[inputs] = self.sizes.get(inputs, 0) + 1
 
+    @property
+    def total(self) -> int:
+        """Batches so far."""
+        return sum(list(self.sizes.values()))  # a copy: threads go on counting
+
+    @property
+    def at_once(self) -> int:
+        """Inputs that a batch takes at most; 1 if that is for the model to say."""
+        return self.settings.max_size if self.size_of is None else 1
+
     def count_retried(self) -> None:
         """A batch has failed. From any thread."""
         with self._lock:

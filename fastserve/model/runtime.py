@@ -10,7 +10,7 @@ import asyncio
 import functools
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastserve.config import Config
 from fastserve.gpus import Gpus
@@ -28,6 +28,9 @@ from fastserve.model.threads import Completions, Workers
 from fastserve.model.typed import PREDICT, InputType, Unread
 from fastserve.model.version import ON_LOOP, Version
 
+if TYPE_CHECKING:
+    from fastserve.model.batches import Batches
+
 # For `is_healthy` and `setup_environment`: the few probes that one platform makes at a time.
 HOOK_THREADS: Final = 4
 # Scrapes come one at a time, from one Prometheus.
@@ -41,12 +44,14 @@ class Entry:
     input_type: what the payload must be; None if any will do.
     steps: the names of its methods, in order.
     predict_at: where in `Job.times` the step begins that the metrics call the predict: it alone, or the only one.
+    batches: what is counted of them; None if it takes one request at a time.
     """
 
     __slots__ = (
         "_needs_context",
         "_start",
         "_steps",
+        "batches",
         "exists",
         "first",
         "input_type",
@@ -69,6 +74,7 @@ class Entry:
         self.predict_at = 1
         self.steps: list[str] = []
         self.input_type: InputType | Unread | None = None
+        self.batches: Batches | None = None
         self._needs_context = False  # some step runs on a thread
 
     def lay(self, methods: Sequence[Method], version: Version) -> None:
@@ -78,6 +84,7 @@ class Entry:
         self._start = self._steps[0].enter
         self.steps = [method.name for method in methods]
         self.predict_at = 1 + 2 * next((at for at, method in enumerate(methods) if method.name == "predict"), 0)
+        self.batches = version.batches if "predict" in self.steps else None
         self.load = version.in_flight.add_load()
         self._needs_context = any(method.kind not in ON_LOOP for method in methods)
         self.takes_request = any(method.request_type is not None for method in methods)

@@ -31,6 +31,12 @@ def test_slots_are_no_part_of_the_queue() -> None:
     assert Admission(Config(predict_concurrency=4, max_queue=10)).most == 14
 
 
+def test_a_slot_takes_as_many_as_a_batch_has() -> None:
+    admission = Admission(Config(predict_concurrency=2, max_queue=10))
+    admission.fit(8)
+    assert admission.most == 26
+
+
 @pytest.mark.parametrize(
     ("held", "more", "has_room"), [(0, 101, True), (1, 99, True), (1, 100, False), (100, 1, False)]
 )
@@ -49,6 +55,16 @@ def test_what_predicts_took_of_late_counts() -> None:
     histogram.note(2 * SECOND)
     assert admission.retry_after_s(loaded(jobs=3), histogram) == 6
     assert admission.retry_after_s(loaded(jobs=4), histogram) == 8  # none has ended since
+
+
+def test_a_call_for_many_counts_once() -> None:
+    admission, histogram = Admission(Config()), predicts(*[2.0] * 32)
+    assert admission.retry_after_s(loaded(jobs=64), histogram, calls=1) == 4
+    for _ in range(32):
+        histogram.note(2 * SECOND)
+    assert admission.retry_after_s(loaded(jobs=64), histogram, calls=5) == 16  # it were eight in a batch
+    histogram.note(2 * SECOND)
+    assert admission.retry_after_s(loaded(jobs=64), histogram, calls=9) == 128  # three go on yet
 
 
 def test_without_any_predict_a_second_is_told() -> None:

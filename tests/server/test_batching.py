@@ -118,6 +118,18 @@ def test_sixty_four_clients_are_answered_in_few_batches_and_each_gets_its_own(
 
 
 @EITHER
+def test_a_batch_that_is_not_full_is_no_reason_to_turn_anybody_away(source: str, tmp_path: Path, fifo: Path) -> None:
+    model = write_model(tmp_path / "m", source, BATCHING % "")
+    with serving(model, "--max-queue", "0") as server, holding(server, fifo) as held:
+        clients = [Client(server, number) for number in range(15)]
+        let_read(server)
+        assert server.request("POST", "/predict", b"15")[0] == 429
+        release(fifo)
+        assert [client.read()[0] for client in clients] == [200] * 15
+        assert held.read()[0] == 200
+
+
+@EITHER
 def test_only_the_culprit_fails_and_an_http_error_is_its_own(source: str, tmp_path: Path, fifo: Path) -> None:
     payloads = [1, "bad", "teapot", 4]
     with serving(write_model(tmp_path / "m", source, BATCHING % "")) as server:

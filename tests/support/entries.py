@@ -23,6 +23,7 @@ class FakeEntry:
         self.load = Load()
         self.predict_at = 1
         self.steps = [name]
+        self.batches = None
         self.jobs: list[Prediction] = []
         self.withdrawn: list[Job] = []
 
