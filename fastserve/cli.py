@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 
 import fastserve
 from fastserve.combinations import check_combinations
-from fastserve.config import OPTIONS, Config, resolve
+from fastserve.config import OPTIONS, Config, resolve, said
 from fastserve.errors import SetupError
 from fastserve.logs import set_up_logs
 from fastserve.model.batching import read_batching
@@ -28,7 +28,16 @@ from fastserve.options import did_you_mean
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
 
+_logger: Final = logging.getLogger("fastserve")
+
 _DEFAULTS: Final = Config()
+# What other servers have as flags, and is not to be taken for the flag of a name like it.
+_BATCHING: Final = "it is the model's: runtime.batching in config.yaml"
+_ELSEWHERE: Final = {
+    "--workers": "one process serves one model: start several behind a proxy, or see --concurrency",
+    "--batch-size": _BATCHING,
+    "--max-batch-size": _BATCHING,
+}
 _GROUPS: Final = {
     "serving": "serving",
     "entry": "who may come in",
@@ -52,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         environ = dict(os.environ)  # before config.yaml changes it
         directory, config = read_set_up(Path(arguments.pop("directory")), arguments, environ)
         set_up_logs(config.log_level, config.log_format)
+        for words in said(arguments, environ, directory.runtime, functools.partial(directory.where, "runtime")):
+            _logger.debug("set: %s", words)
         warn_of_ignored(directory)
         reread = functools.partial(read_set_up, directory.path, arguments, environ)
         from fastserve.server import (
@@ -65,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except SetupError as error:
         if logging.getLogger().handlers:
-            logging.getLogger("fastserve").error("%s", error)
+            _logger.error("%s", error)
         else:
             print(f"fastserve: error: {error}", file=sys.stderr)  # noqa: T201
         return EXIT_USAGE
@@ -76,7 +87,7 @@ def read_set_up(
 ) -> tuple[ModelDirectory, Config]:
     """The model directory at `path` and the Config that holds with it. Raises SetupError."""
     directory = read_directory(path)
-    config = resolve(arguments, environ, directory.runtime, lambda key: directory.where("runtime", key))
+    config = resolve(arguments, environ, directory.runtime, functools.partial(directory.where, "runtime"))
     check_combinations(config, arguments)
     check_supported(directory, config)
     read_batching(directory)  # which raises what the version would that is loaded later
@@ -95,8 +106,14 @@ def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
     for word in unknown:
         flag = word.partition("=")[0]
         what = "no such option" if word.startswith("-") else "one model directory is enough"
-        parser.error(f"{flag}: {what}{did_you_mean(flag, flags) if word.startswith('-') else ''}")
+        parser.error(f"{flag}: {what}{_hint(flag, flags)}")
     return {name: value for name, value in vars(known).items() if value is not None}
+
+
+def _hint(flag: str, flags: Sequence[str]) -> str:
+    if not flag.startswith("-"):
+        return ""
+    return f" ({_ELSEWHERE[flag]})" if flag in _ELSEWHERE else did_you_mean(flag, flags)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -584,6 +584,22 @@ def resolve(
     return config
 
 
+def said(
+    arguments: Mapping[str, str],
+    environ: Mapping[str, str],
+    runtime: Mapping[str, object],
+    where: Callable[[str], str],
+) -> Iterable[str]:
+    """Each option that is not left at its default, as `--port 80 (PORT)`: what holds, and where it was said.
+
+    The arguments are those of `resolve`, which has taken them.
+    """
+    for name, declared in OPTIONS.items():
+        for source, value in _candidates(name, declared, arguments, environ, runtime, where):
+            yield f"{declared.flag} {value} ({source})"
+            break
+
+
 def _candidates(
     name: str,
     declared: Option,

@@ -150,6 +150,27 @@ def test_config_yaml_can_be_read_anew_with_what_else_was_said(
     assert (config.predict_concurrency, config.streaming_read_timeout_s, config.port) == (3, 7.0, 82)
 
 
+def test_at_debug_the_log_says_what_is_set_and_where(
+    tmp_path: Path, runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PORT", "80")
+    monkeypatch.setenv("FASTSERVE_HOST", "::1")
+    directory = write_model(tmp_path, MODEL, "runtime:\n  predict_concurrency: 4\n  json: python")
+    argv = [directory, "--host", "::", "--log-format", "text", "--log-level"]
+    assert main(*argv, "debug") == 0
+    told = re.findall(r"set: (.*)", capsys.readouterr().err)
+    assert sorted(told) == [
+        f"--concurrency 4 ({tmp_path}/config.yaml:2: runtime.predict_concurrency)",
+        "--host :: (--host)",
+        f"--json python ({tmp_path}/config.yaml:3: runtime.json)",
+        "--log-format text (--log-format)",
+        "--log-level debug (--log-level)",
+        "--port 80 (PORT)",
+    ]
+    assert main(*argv, "info") == 0
+    assert "set: " not in capsys.readouterr().err
+
+
 def test_the_exit_status_is_the_server_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastserve.server.run", lambda *_: 7)
     monkeypatch.setattr(sys, "argv", ["fastserve", str(write_model(tmp_path, MODEL))])
@@ -264,6 +285,8 @@ CONFIG_YAML = "config.yaml"
         ([".", "--reload=on"], {CONFIG_YAML: ""}, ["--reload", "ignored explicit argument 'on'"]),
         ([".", "--concurren", "2"], {CONFIG_YAML: ""}, ["--concurren: no such", "did you mean --concurrency?"]),
         ([".", "-x"], {CONFIG_YAML: ""}, ["-x: no such option"]),
+        ([".", "--workers", "4"], {CONFIG_YAML: ""}, ["--workers: no such option (one process serves one model"]),
+        ([".", "--max-batch-size=8"], {CONFIG_YAML: ""}, ["--max-batch-size: no such option (it is the model's"]),
         ([".", "other"], {CONFIG_YAML: ""}, ["other: one model directory is enough"]),
     ],
 )
