@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import http.client
 import os
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.process import PATIENCE_S, Server, command, ending, environment, serving, write_model
+from tests.support.process import (
+    PATIENCE_S,
+    Server,
+    may_make_pid_namespaces,
+    serving,
+    serving_as_pid_1,
+    write_model,
+)
 
 ECHO = "import os\nclass Model:\n    def predict(self, x): return [x, os.getpid()]\n"
 # Longer than any test: whoever sees the end of it has ended it.
@@ -106,21 +111,12 @@ def test_in_kubernetes_there_is_a_delay_by_itself(tmp_path: Path) -> None:
 
 
 def test_it_is_there_as_pid_1(tmp_path: Path) -> None:
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-p", "-f", "true"], check=False, capture_output=True).returncode:
+    if not may_make_pid_namespaces():
         pytest.skip("needs the right to make a PID namespace")
-    process = subprocess.Popen(
-        [unshare, "-p", "-f", "--kill-child", *command(write_model(tmp_path, ECHO), "--port", "0", *ENDLESS)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    with ending(process) as server:
-        server.wait_for_log("ready")
-        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGTERM)
+    with serving_as_pid_1(write_model(tmp_path, ECHO), *ENDLESS) as (server, child):
+        os.kill(child, signal.SIGTERM)
         server.wait_for_log("not ready any more")
         assert server.request("GET", "/readyz")[0] == 503
         assert server.predict("x") == ["x", 1]
-        os.kill(int(child), signal.SIGTERM)
+        os.kill(child, signal.SIGTERM)
         assert server.wait() == 0

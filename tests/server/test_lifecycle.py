@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import Server, command, ending, environment, run_to_end, serving, write_model
+from tests.support.process import (
+    Server,
+    command,
+    environment,
+    may_make_pid_namespaces,
+    run_to_end,
+    serving,
+    serving_as_pid_1,
+    write_model,
+)
 
 # predict waits until the test has opened and closed the FIFO.
 GATED = """
@@ -192,22 +200,28 @@ def test_a_failed_load_exits_1_with_the_users_traceback(source: str, tmp_path: P
         assert "fastserve" not in line["exc_info"].replace(str(tmp_path), "")
 
 
+def test_what_was_loaded_is_no_work_for_the_collector_any_more(tmp_path: Path) -> None:
+    source = """
+import gc
+class Model:
+    def load(self):
+        self.loaded = [[] for _ in range(100_000)]
+    def predict(self, x):
+        return [gc.get_freeze_count(), len(gc.get_objects())]
+"""
+    with serving(write_model(tmp_path, source)) as server:
+        frozen, looked_at = server.predict(1)
+    assert frozen > 100_000
+    assert looked_at < 50_000
+
+
 def test_works_as_pid_1(tmp_path: Path) -> None:
-    unshare = shutil.which("unshare")
-    if unshare is None or subprocess.run([unshare, "-p", "-f", "true"], check=False, capture_output=True).returncode:
+    if not may_make_pid_namespaces():
         pytest.skip("needs the right to make a PID namespace")
     directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return __import__('os').getpid()\n")
-    process = subprocess.Popen(
-        [unshare, "-p", "-f", "--kill-child", *command(directory, "--port", "0")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=environment(),
-    )
-    with ending(process) as server:
-        server.wait_for_log("ready")
+    with serving_as_pid_1(directory) as (server, child):
         assert server.predict(None) == 1
-        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGTERM)
+        os.kill(child, signal.SIGTERM)
         assert server.wait() == 0
 
 

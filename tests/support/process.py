@@ -142,6 +142,26 @@ def ending(process: subprocess.Popen[bytes]) -> Iterator[Server]:
         process.stderr.close()
 
 
+@contextlib.contextmanager
+def serving_as_pid_1(directory: Path, *flags: str) -> Iterator[tuple[Server, int]]:
+    """As `serving`, in a PID namespace of its own: (server, its PID outside of it). Needs the right to make one."""
+    process = subprocess.Popen(
+        ["unshare", "-p", "-f", "--kill-child", *command(directory, "--port", "0", *flags)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    with ending(process) as server:
+        server.wait_for_log("ready; the model loaded")
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield server, int(child)
+
+
+def may_make_pid_namespaces() -> bool:
+    """Root may, but for some containers. Raises FileNotFoundError without util-linux."""
+    return not subprocess.run(["unshare", "-p", "-f", "true"], check=False, capture_output=True).returncode
+
+
 def run_to_end(directory: Path, *flags: str, env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Run the command until it ends by itself: (exit status, stderr)."""
     done = subprocess.run(
