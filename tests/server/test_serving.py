@@ -290,6 +290,16 @@ def test_a_request_s_own_id_is_in_its_answer_and_in_the_log_lines_of_every_threa
         assert ids_of(server, {"X-Request-ID": "not one"}, b"4") == (200, None)  # a space cannot stand in a log line
 
 
+def test_requests_of_one_id_at_the_same_time_are_each_their_own(tmp_path: Path) -> None:
+    source = "class Model:\n    def preprocess(self, x): return x\n    async def predict(self, x): return x\n"
+    with serving(write_model(tmp_path, source)) as server, ThreadPoolExecutor(16) as clients:
+
+        def ask(number: int) -> tuple[int, bytes]:
+            return server.request("POST", "/predict", b"%d" % number, {"X-Request-ID": "same"})
+
+        assert list(clients.map(ask, range(200))) == [(200, b"%d" % number) for number in range(200)]
+
+
 def test_what_goes_wrong_gets_an_id_that_its_log_line_has_too(tmp_path: Path) -> None:
     with serving(write_model(tmp_path, LOGS)) as server:
         status, name = ids_of(server, {}, b"0")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.footprint import footprint_of, settled
 from tests.support.process import Server, serving, write_model
 
 PATIENCE_S = 60.0
@@ -99,6 +100,44 @@ def test_a_storm_of_clients_that_leave_leaves_nothing_behind(tmp_path: Path, sou
         assert after[answered] - before[answered] + left >= asked
         assert server.predict(1) == 1
         assert "bug of fastserve" not in server.read_log()
+
+
+def probe(server: Server, count: int) -> None:
+    """Each on a connection of its own, as orchestrators ask."""
+    for path in (b"/livez", b"/readyz") * (count // 2):
+        with server.connect() as peer:
+            peer.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path)
+            answer = b""
+            while piece := peer.recv(4096):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_probes_leave_nothing_behind(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, COROUTINE)) as server:
+        probe(server, 500)
+        before = footprint_of(server.process.pid)
+        probe(server, 4000)
+        after = settled(server.process.pid, before)
+        assert after.descriptors <= before.descriptors
+        assert after.threads <= before.threads
+        assert after.memory_kb < before.memory_kb + 1024  # 256 bytes of each would be as much
+
+
+def test_large_content_leaves_nothing_behind(tmp_path: Path) -> None:
+    content = b'"%b"' % (b"x" * 10_000_000)
+    source = "class Model:\n    def predict(self, x): return len(x)\n"
+    with serving(write_model(tmp_path, source)) as server:
+
+        def upload(count: int) -> None:
+            for _ in range(count):
+                assert server.request("POST", "/predict", content) == (200, b"10000000")
+
+        upload(5)
+        before = footprint_of(server.process.pid)
+        upload(25)
+        after = footprint_of(server.process.pid)
+        assert after.memory_kb < before.memory_kb + 10_000  # not even one more is held
 
 
 def test_hundreds_who_do_not_read_stop_nobody_and_hold_what_they_may(tmp_path: Path) -> None:
