@@ -133,7 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastserve {fastserve.__version__}")
     groups = {name: parser.add_argument_group(title) for name, title in _GROUPS.items()}
     for name, option in OPTIONS.items():
-        group, help = groups[option.group], f"{option.help} [{_show(getattr(_DEFAULTS, name))}]"
+        group, help = groups[option.group], f"{option.help} [{_show(getattr(_DEFAULTS, name), option.metavar)}]"
         if option.off_flag is None:
             group.add_argument(option.flag, dest=name, metavar=option.metavar, help=help)
         else:
@@ -142,11 +142,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _show(default: object) -> str:
-    """A default as --help shows it: 32M rather than 33554432."""
+def _show(default: object, metavar: str) -> str:
+    """A default as --help shows it, and the option takes it: 32M rather than 33554432 bytes."""
     if isinstance(default, bool):
         return "on" if default else "off"
-    if isinstance(default, int) and default and default % 1024 == 0:
+    if isinstance(default, int) and metavar == "BYTES":
         return f"{default >> 20}M" if default % (1 << 20) == 0 else f"{default >> 10}k"
     if isinstance(default, float):
         return f"{default:g}"

@@ -244,6 +244,18 @@ def test_help_shows_every_flag_with_its_default(capsys: pytest.CaptureFixture[st
         assert default in shown
 
 
+def test_a_default_that_help_shows_can_be_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "9999")
+    with pytest.raises(SystemExit):
+        main("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, option in OPTIONS.items():
+        default = shown.partition(f" {option.help} [")[2].partition("]")[0]
+        assert option.parse(default) == getattr(Config(), name), option.flag
+
+
 def test_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main("--version")
