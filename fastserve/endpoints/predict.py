@@ -258,11 +258,16 @@ class MethodEndpoint:
         self._bounds.fit(1 if batches is None else batches.at_once)
         self._most = self._bounds.most
 
+    def _calls(self) -> int | None:
+        """Of predict so far, if they are not one for each request."""
+        batches = self.entry.batches
+        return None if batches is None else batches.total
+
     def _turn_away(self, request: Request, reason: str) -> None:
         """More wait than is allowed: nothing of it has been looked at, so it may be sent again."""
         self._server_metrics.rejected[reason] += 1
-        load, batches = self.entry.load, self.entry.batches
-        retry_s = self._bounds.retry_after_s(load, self.metrics.predict, None if batches is None else batches.total)
+        load = self.entry.load
+        retry_s = self._bounds.retry_after_s(load, self.metrics.predict, self._calls())
         message = f"too much is waiting ({load.jobs} requests); try again in {retry_s} s"
         fields = b"Retry-After: %d\r\n" % retry_s
         response = truss_error(self._full_status, FROM_SERVER, message, fields)
