@@ -5,15 +5,15 @@ Does not know what an item is. Any number may put, from any thread; one at a tim
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Hashable)
 
 
 class BatchQueue(Generic[T]):
-    """Items in the order of their arrival, the foremost of which make the next batch.
+    """Items, each there once, in the order of their arrival, the foremost of which make the next batch.
 
     A batch is full if the next item does not fit into it. A full one goes at once, any other when its oldest item has
     waited long enough. All times are in seconds by the same clock.
@@ -36,13 +36,19 @@ class BatchQueue(Generic[T]):
         self._wait_s = wait_s
         self._is_wanted = is_wanted
         self._size_of = size_of
-        self._arrived: deque[tuple[T, float]] = deque()  # not looked at yet; and when they arrived
+        self._arrived: OrderedDict[T, float] = OrderedDict()  # not looked at yet; and when they arrived
         self._next: list[tuple[T, float, int]] = []  # the next batch so far, with sizes
         self._left_over: tuple[T, float, int] | None = None  # looked at, and did not fit into the batch before
 
     def put(self, item: T, now: float) -> None:
         """Add `item`, which arrives at `now`."""
-        self._arrived.append((item, now))
+        self._arrived[item] = now
+
+    def withdraw(self, item: T) -> bool:
+        """Take `item` back. Returns False if it has been looked at: then it is dropped at the next look, or is on its
+        way.
+        """
+        return self._arrived.pop(item, None) is not None
 
     def take(self, now: float) -> list[T]:
         """The next batch if it goes at `now`, else an empty list; is_wanted and size_of are called."""
@@ -55,7 +61,7 @@ class BatchQueue(Generic[T]):
     def take_all(self) -> list[T]:
         """Whatever is there; nothing is looked at."""
         last = [] if self._left_over is None else [self._left_over]
-        items = [item for item, _, _ in [*self._next, *last]] + [item for item, _ in self._arrived]
+        items = [item for item, _, _ in [*self._next, *last]] + list(self._arrived)
         self._next, self._left_over = [], None
         self._arrived.clear()
         return items
@@ -65,9 +71,12 @@ class BatchQueue(Generic[T]):
         """When the batch goes that `take` has not given yet, if it is not full before."""
         return self._next[0][1] + self._wait_s if self._next else 0.0  # at once: what has arrived was not looked at
 
+    def __len__(self) -> int:
+        return len(self._next) + len(self._arrived) + (self._left_over is not None)
+
     @property
     def is_empty(self) -> bool:
-        return not (self._next or self._left_over or self._arrived)
+        return not len(self)
 
     @property
     def may_be_full(self) -> bool:
@@ -96,7 +105,7 @@ class BatchQueue(Generic[T]):
             if self._is_wanted(entry[0]):
                 return entry
         while self._arrived:
-            item, arrived = self._arrived.popleft()
+            item, arrived = self._arrived.popitem(last=False)
             if self._is_wanted(item) and (size := 1 if self._size_of is None else self._size_of(item)):
                 return item, arrived, size
         return None

@@ -11,14 +11,16 @@ import functools
 import inspect
 import logging
 import operator
+from time import monotonic_ns
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
-from fastserve.errors import ModelDefinitionError, ModelError, ResultError, text_of
+from fastserve.errors import DeadlineError, ModelDefinitionError, ModelError, ResultError, text_of
 from fastserve.model.batch_queue import BatchQueue
 from fastserve.model.batch_streams import BatchStreams, check_list, produce_batch, produce_batch_on_loop
 from fastserve.model.batches import Batches
 from fastserve.model.contract import Method
+from fastserve.model.memory import is_out_of_memory
 from fastserve.model.steps import Hall, Job, Step
 from fastserve.model.threads import Workers
 
@@ -44,6 +46,11 @@ class BatchStep(Step):
         self._measure = batches.size_of  # the model's
         settings, size_of = batches.settings, None if batches.size_of is None else self._size_of
         self._queue: BatchQueue[Job] = BatchQueue(settings.max_size, settings.wait_s, self._is_wanted, size_of)
+        batches.queues.append(self._queue)
+
+    def withdraw(self, job: Job) -> None:
+        if self._queue.withdraw(job):
+            self._hall.finish(job)
 
     # Of each kind its own.
 
@@ -62,10 +69,12 @@ class BatchStep(Step):
         """Each job is looked at here, and only here, just before predict is called with it; if it is not to be, it is
         over now.
         """
-        if job.is_cancelled:
-            self._end(job)
-            return False
-        return True
+        if not job.is_cancelled:
+            if monotonic_ns() <= job.expires:
+                return True
+            job.error = DeadlineError()
+        self._end(job)
+        return False
 
     def _size_of(self, job: Job) -> int:
         """By the model's own measure, and never less than 1, so that no batch is endless; 0 if that has failed."""
@@ -80,6 +89,22 @@ class BatchStep(Step):
             job.error = error
         self._end(job)
         return 0
+
+    # When it runs.
+
+    def _note_begin(self, batch: list[Job]) -> None:
+        """Once, although parts of it may be tried anew: that is the same predict to who waits."""
+        self._batches.count(len(batch))
+        now = monotonic_ns()
+        for job in batch:
+            job.times.append(now)
+
+    def _note_end(self, batch: list[Job]) -> None:
+        """predict has returned, for the first time if it is a generator that is tried anew."""
+        now = monotonic_ns()
+        for job in batch:
+            if not len(job.times) % 2:  # it has begun and has no end yet
+                job.times.append(now)
 
     # What becomes of it.
 
@@ -116,12 +141,18 @@ class BatchStep(Step):
         """predict has raised `error` for `batch`. Returns the parts of it that are to be tried anew; if there are
         none, that was the failure of each job.
 
-        Not tried anew is a result of the wrong shape, which is so for any input, and a task that was cancelled.
+        Not tried anew is a result of the wrong shape, which is so for any input, and a task that was cancelled. What
+        is too much for the device's memory is tried in halves: none of the inputs need be the culprit.
         """
+        what = f"{type(error).__name__}: {text_of(error)}"
+        if len(batch) > 1 and is_out_of_memory(error):
+            self._batches.count_retried()
+            _logger.warning("predict ran out of memory with a batch of %d (%s); tried in halves", len(batch), what)
+            half = len(batch) // 2
+            return [batch[:half], batch[half:]]
         may_be_one_s = not isinstance(error, (ModelError, asyncio.CancelledError))
         if self._batches.settings.isolates and len(batch) > 1 and may_be_one_s:
             self._batches.count_retried()
-            what = f"{type(error).__name__}: {text_of(error)}"
             _logger.warning("predict failed for a batch of %d (%s); each input is tried alone", len(batch), what)
             return [[job] for job in batch]
         for job in batch:
@@ -144,7 +175,10 @@ class BatchStep(Step):
         if type(generator) is AsyncGeneratorType:  # its place is the loop; this thread, and so the slot, is held
             self._await_on_thread(self._produce_on_loop(batch, generator))
         else:
-            produce_batch(self._streams(batch, on_loop=False), generator)
+            streams = self._streams(batch, on_loop=False)
+            produce_batch(streams, generator)
+            if streams.error is not None:
+                self._hall.on_failure(streams.error, False)
 
     async def _produce_on_loop(self, batch: list[Job], generator: Any) -> None:
         """The same, on the loop."""
@@ -152,4 +186,7 @@ class BatchStep(Step):
             raise ModelDefinitionError(
                 "`predict` is a coroutine and returned a generator, which may block: have it yield the lists itself"
             )
-        await produce_batch_on_loop(self._streams(batch, on_loop=True), generator, self._hall.turns)
+        streams = self._streams(batch, on_loop=True)
+        await produce_batch_on_loop(streams, generator, self._hall.turns)
+        if streams.error is not None:
+            self._hall.on_failure(streams.error, True)

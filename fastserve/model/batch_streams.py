@@ -81,7 +81,7 @@ class BatchStreams:
 
     open_stream: a stream for a job; called when there are first chunks, so that a generator that fails before may be
         tried anew. finish: told of each job once it is over, which may be before the others.
-    has_begun: something may have been sent.
+    has_begun: something may have been sent. error: what ended it afterwards.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class BatchStreams:
         self._ended: set[int] = set()  # by a None
         self._last: Stream | None = None  # that was opened
         self.has_begun = False
+        self.error: BaseException | None = None
 
     def put(self, chunks: Any) -> list[Stream]:
         """Give each job what comes next for it. Returns the streams that have no more room, to be waited for.
@@ -130,6 +131,7 @@ class BatchStreams:
 
     def end(self, error: BaseException | None) -> None:
         """Nothing more comes for those that go on."""
+        self.error = error
         self._begin()
         for place in list(self._outputs):
             self._end_one(place, error)

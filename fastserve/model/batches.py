@@ -7,7 +7,7 @@ imported.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 from fastserve.model.batched_contract import read_batched, read_size_of
@@ -19,6 +19,7 @@ class Batches:
     """Like `Hall`, for batches.
 
     settings: from config.yaml. size_of: the model's `batch_size_of`; None without.
+    queues: of its batch steps.
     sizes: how many batches there were of so many inputs, for metrics; what is tried anew is not counted again.
     retried: how many failed and had their inputs tried alone.
     on_close: called when the version is stopped, so that no thread sleeps on.
@@ -27,6 +28,7 @@ class Batches:
     def __init__(self, settings: Batching) -> None:
         self.settings = settings
         self.size_of: Callable[[Any], Any] | None = None
+        self.queues: list[Sized] = []
         self.sizes: dict[int, int] = {}
         self.retried = 0
         self.on_close: list[Callable[[], None]] = []
@@ -56,6 +58,11 @@ class Batches:
         """A batch has failed. From any thread."""
         with self._lock:
             self.retried += 1
+
+    @property
+    def queued(self) -> int:
+        """Requests that are in no batch yet."""
+        return sum(map(len, self.queues))
 
     def close(self) -> None:
         """No further batch is made."""

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 
 from fastserve.config import Config
 from fastserve.model.memory import Shortage
-from fastserve.model.running import find_runs
 from fastserve.model.threads import Workers
 from fastserve.model.watchdog import Watchdog
 
@@ -34,6 +33,8 @@ class Condition:
         self.shortage = Shortage(config.oom_limit)
         self.watchdog: Watchdog | None = None
         if config.predict_watchdog_s:
+            from fastserve.model.running import find_runs
+
             self.watchdog = Watchdog(config.predict_watchdog_s, directory, lambda: find_runs(loop, pools()))
         self.is_good = True
 

@@ -39,6 +39,12 @@ def find_inference_mode(contract: Contract) -> Any:
         ) from None
 
 
+def check_runs_here(generator: Any) -> None:
+    """Raises ModelDefinitionError for an async generator, which leaves the thread."""
+    if type(generator) is AsyncGeneratorType:
+        raise ModelDefinitionError(f"`predict` returned an async generator, which runs on the loop: {_INSTEAD}")
+
+
 class InferenceStep(ThreadStep):
     """A predict in inference mode, from its call to the end of what a generator yields and to the encoded result."""
 
@@ -55,6 +61,5 @@ class InferenceStep(ThreadStep):
             super()._run(job)
 
     def _stream_on_thread(self, job: Job, generator: Any) -> Any:
-        if type(generator) is AsyncGeneratorType:
-            raise ModelDefinitionError(f"`predict` returned an async generator, which runs on the loop: {_INSTEAD}")
+        check_runs_here(generator)
         return super()._stream_on_thread(job, generator)

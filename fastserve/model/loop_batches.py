@@ -6,6 +6,7 @@ Made by `version.py`. What becomes of a batch's results, `batch_step.py` knows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
@@ -16,6 +17,7 @@ from fastserve.model.batch_step import GENERATORS, BatchStep
 from fastserve.model.batches import Batches
 from fastserve.model.contract import Kind, Method
 from fastserve.model.first_step import way_to_begin
+from fastserve.model.memory import is_out_of_memory
 from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, Step
 from fastserve.model.threads import Workers
@@ -92,7 +94,7 @@ class LoopBatchStep(BatchStep):
         if not self._queue.is_empty:
             self._call_soon()
         if batch:
-            self._batches.count(len(batch))
+            self._note_begin(batch)
             await self._predict(batch)
 
     async def _next_batch(self) -> list[Job]:
@@ -123,6 +125,7 @@ class LoopBatchStep(BatchStep):
             called = self._call([job.value for job in batch])
             if self._is_awaited:
                 called = await called
+            self._note_end(batch)
             if type(called) in GENERATORS:
                 self._check_generator(called)
                 await self._produce_on_loop(batch, called)
@@ -131,10 +134,18 @@ class LoopBatchStep(BatchStep):
             del called
             self._settle(batch)
         except BaseException as error:  # noqa: BLE001 - as above; a cancelled task ends here too
+            await self._free_memory_after(error)
             parts = self._fail(batch, error)
         for part in parts:
             if wanted := [job for job in part if self._is_wanted(job)]:
                 await self._predict(wanted)
+
+    async def _free_memory_after(self, error: BaseException) -> None:
+        """If that is what it says: before parts are tried anew, and on a thread, since it may take long."""
+        if is_out_of_memory(error):
+            free = functools.partial(self._hall.on_failure, error, False)
+            with contextlib.suppress(asyncio.CancelledError):  # each job is told all the same
+                await self._workers.call(free, self._hall.completions)
 
     def _end(self, job: Job) -> None:
         assert job.context is not None
@@ -155,6 +166,7 @@ class LoopBatchStep(BatchStep):
             await self._in_slot(run_on)
         except BaseException as error:  # noqa: BLE001 - as above
             job.error = error
+            self._hall.on_failure(error, True)
         self._end(job)
 
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from fastserve.model.memory import Shortage, free_memory, is_out_of_memory
-from fastserve.model.steps import Hall, Job
+from fastserve.model.steps import Batch, Hall, Job
 from fastserve.model.threads import Workers
 
 
@@ -37,8 +37,16 @@ class Mishaps:
 
     def _give_up(self, lost: tuple[Any, BaseException]) -> None:
         """On the loop, behind what the thread may have said of the job before."""
-        job, error = lost
-        if not isinstance(job, Job) or job.is_over:
+        held, error = lost
+        if isinstance(held, Batch):
+            for job in held.jobs:
+                self._give_up_job(job, error)
+            held.on_lost(held)
+        elif isinstance(held, Job):
+            self._give_up_job(held, error)
+
+    def _give_up_job(self, job: Job, error: BaseException) -> None:
+        if job.is_over:
             return
         if job.stream is None:
             job.error = job.error or error

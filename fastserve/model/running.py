@@ -17,21 +17,25 @@ from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple
 
 from fastserve.model.first_step import parts_of
+from fastserve.model.loop_batches import LoopBatchStep
 from fastserve.model.slots import Slots
-from fastserve.model.steps import LoopStep
-from fastserve.model.threads import Call, Worker, Workers
+from fastserve.model.steps import Batch, Job, LoopStep
+from fastserve.model.threads import Worker, Workers
 
 Frames = list[tuple[FrameType, int]]
 """Each frame with its line, the outermost first."""
 
 # Coroutines that are one method of the model for one request, or for one batch, from its slot on.
-LOOP_RUNS: Final[frozenset[CodeType]] = frozenset({LoopStep._run.__code__})
+LOOP_RUNS: Final[frozenset[CodeType]] = frozenset(
+    step.__code__ for step in (LoopStep._run, LoopBatchStep._work, LoopBatchStep._finish_alone)
+)
+_GATHERS: Final = LoopBatchStep._gather_and_predict.__code__
 _WAITING: Final = Slots.take.__code__
 _ON_THREAD: Final = Workers.call.__code__
 
 
 class Run(NamedTuple):
-    """One method at work for one request.
+    """One method at work for one request, or one batch.
 
     key: the same object as long as it is the same run. pulse: another at each look if its stream makes headway.
     context: of the request, if that is known. place: for people. frames: its stack, at the time of the call.
@@ -48,22 +52,25 @@ def find_runs(loop: asyncio.AbstractEventLoop, pools: Sequence[Workers]) -> Iter
     """All that run now on the threads of `pools`, and as tasks."""
     for pool in pools:
         for worker in pool.all:
-            job = worker.job
-            if job is not None and not isinstance(job[1], Call):  # whoever awaits that call is what runs
-                yield _run_of(job, job[1], getattr(job[1], "context", None), worker.thread)
+            work = worker.job
+            held = None if work is None else work[1]
+            if isinstance(held, Job):
+                yield _run_of(work, [held], held.context, worker.thread)
+            elif isinstance(held, Batch) and held.jobs:
+                yield _run_of(held, held.jobs, None, worker.thread)
+            # A Call is not counted: whoever awaits it is what runs.
     for task in asyncio.all_tasks(loop):
         coroutine, context = parts_of(task)
         if getattr(coroutine, "cr_code", None) in LOOP_RUNS and (run := _task_run(coroutine, context, pools)):
             yield run
 
 
-def _run_of(key: object, job: Any, context: Context | None, thread: threading.Thread) -> Run:
-    return Run(key, _pulse_of(job), context, f"thread {thread.name}", lambda: thread_frames(thread))
+def _run_of(key: object, jobs: Sequence[Job], context: Context | None, thread: threading.Thread) -> Run:
+    return Run(key, _pulse_of(jobs), context, f"thread {thread.name}", lambda: thread_frames(thread))
 
 
-def _pulse_of(job: Any) -> object:
-    stream = getattr(job, "stream", None)
-    return None if stream is None else stream.pulse
+def _pulse_of(jobs: Sequence[Job]) -> object:
+    return [None if job.stream is None else job.stream.pulse for job in jobs]
 
 
 def _task_run(coroutine: Any, context: Context | None, pools: Sequence[Workers]) -> Run | None:
@@ -73,11 +80,22 @@ def _task_run(coroutine: Any, context: Context | None, pools: Sequence[Workers])
     frames = coroutine_frames(coroutine)
     if any(frame.f_code is _WAITING for frame, _ in frames):
         return None
-    job, innermost = frames[0][0].f_locals["job"], frames[-1][0]
+    jobs, innermost = _jobs_of(frames), frames[-1][0]
+    if not jobs:
+        return None
     if innermost.f_code is _ON_THREAD:
         worker = _worker_of(innermost.f_locals.get("call"), pools)
-        return None if worker is None else _run_of(coroutine, job, context, worker.thread)
-    return Run(coroutine, _pulse_of(job), context, "a task of the loop", lambda: coroutine_frames(coroutine))
+        return None if worker is None else _run_of(coroutine, jobs, context, worker.thread)
+    return Run(coroutine, _pulse_of(jobs), context, "a task of the loop", lambda: coroutine_frames(coroutine))
+
+
+def _jobs_of(frames: Frames) -> Sequence[Job]:
+    """Of a task; none while a batch is being gathered."""
+    for frame, _ in frames:
+        if frame.f_code is _GATHERS:
+            return frame.f_locals.get("batch") or ()
+    job = frames[0][0].f_locals.get("job")
+    return () if job is None else (job,)
 
 
 def _worker_of(call: object, pools: Sequence[Workers]) -> Worker | None:

@@ -126,6 +126,20 @@ class Job:
             self.task.cancel()
 
 
+class Batch:
+    """Jobs that one thread has in hand together.
+
+    jobs: none while they are being gathered. on_lost: called, on the loop, if that thread is struck (`mishaps.py`).
+    """
+
+    __slots__ = ("has_begun", "jobs", "on_lost")
+
+    def __init__(self, on_lost: Callable[[Batch], None]) -> None:
+        self.on_lost = on_lost
+        self.jobs: list[Job] = []
+        self.has_begun = False  # some thread gathers it, or has
+
+
 def _has_begun(task: asyncio.Task[None]) -> bool:
     coroutine: Any = task.get_coro()
     return not inspect.iscoroutine(coroutine) or inspect.getcoroutinestate(coroutine) != inspect.CORO_CREATED

@@ -10,11 +10,13 @@ import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from time import monotonic
+from typing import Any
 
 from fastserve.model.batch_step import GENERATORS, BatchStep
 from fastserve.model.batches import Batches
 from fastserve.model.contract import Method
-from fastserve.model.steps import Hall, Job, Step
+from fastserve.model.inference import check_runs_here
+from fastserve.model.steps import Batch, Hall, Job, Step
 from fastserve.model.threads import Workers
 
 
@@ -25,7 +27,7 @@ class ThreadBatchStep(BatchStep):
     runs its own.
     """
 
-    __slots__ = ("_bell", "_is_called", "_is_closed", "_lock")
+    __slots__ = ("_bell", "_gathering", "_is_closed", "_lock")
 
     def __init__(
         self, hall: Hall, method: Method, workers: Workers, following: Step | None, batches: Batches
@@ -33,18 +35,20 @@ class ThreadBatchStep(BatchStep):
         super().__init__(hall, method, workers, following, batches)
         self._bell = threading.Event()  # rung for the thread that waits for more to arrive
         self._lock = threading.Lock()  # between those who put and the one who gathers
-        self._is_called = False
+        self._gathering: Batch | None = None  # of that one
         self._is_closed = False
         self.start = self.enter = functools.partial(self._put, workers.put)
         self.forward = functools.partial(self._put, workers.put_from_thread)
         batches.on_close.append(self._close)
 
-    def _put(self, call: Callable[[Callable[[None], None], None], None], job: Job) -> None:
+    def _put(self, call: Callable[[Callable[[Batch], None], Batch], None], job: Job) -> None:
         self._queue.put(job, monotonic())
+        called = None
         with self._lock:
-            is_called, self._is_called = self._is_called, True
-        if not is_called:
-            call(self._work, None)
+            if self._gathering is None:
+                called = self._gathering = Batch(self._on_lost)
+        if called is not None:
+            call(self._work, called)
         elif self._queue.may_be_full and not self._bell.is_set():
             self._bell.set()
 
@@ -52,16 +56,30 @@ class ThreadBatchStep(BatchStep):
         self._is_closed = True
         self._bell.set()
 
-    def _work(self, _: None) -> None:
+    def _work(self, batch: Batch) -> None:
         """Make one batch and run it. On a worker thread."""
-        batch = self._next_batch()
         with self._lock:
-            has_more = self._is_called = not (self._queue.is_empty or self._is_closed)
-        if has_more:
-            self._workers.put_from_thread(self._work, None)
-        if batch:
-            self._batches.count(len(batch))
-            self._predict(batch)
+            if batch.has_begun:
+                return
+            batch.has_begun = True
+        batch.jobs = self._next_batch()
+        with self._lock:
+            following = None if self._queue.is_empty or self._is_closed else Batch(self._on_lost)
+            self._gathering = following
+        if following is not None:
+            self._workers.put_from_thread(self._work, following)
+        if batch.jobs:
+            self._note_begin(batch.jobs)
+            self._predict(batch.jobs)
+
+    def _on_lost(self, batch: Batch) -> None:
+        """The thread of `batch` was struck, maybe before it had called another. On the loop."""
+        with self._lock:
+            if self._gathering is batch:
+                self._gathering = None if self._queue.is_empty else Batch(self._on_lost)
+            next_one = self._gathering
+        if next_one is not None and not next_one.has_begun:
+            self._workers.put(self._work, next_one)
 
     def _next_batch(self) -> list[Job]:
         """Sleeps until it goes. Empty if nobody waits any more."""
@@ -80,6 +98,7 @@ class ThreadBatchStep(BatchStep):
         context = copy_context()  # of this thread: what `load` set there is seen
         try:
             called = context.run(self._call, [job.value for job in batch])
+            self._note_end(batch)
             if type(called) in GENERATORS:
                 self._check_generator(called)
                 context.run(self._produce_on_thread, batch, called)
@@ -88,6 +107,7 @@ class ThreadBatchStep(BatchStep):
             del called
             self._settle(batch)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; endpoints/failures.py answers it
+            self._hall.on_failure(error, False)
             parts = self._fail(batch, error)
         for part in parts:  # not above: what is raised there would name this error as its context
             if wanted := [job for job in part if self._is_wanted(job)]:
@@ -108,4 +128,36 @@ class ThreadBatchStep(BatchStep):
             job.value = job.context.run(self._finish_on_thread, job, job.value)
         except BaseException as error:  # noqa: BLE001 - as above
             job.error = error
+            self._hall.on_failure(error, False)
         self._end(job)
+
+
+class InferenceBatchStep(ThreadBatchStep):
+    """One whose predict runs in `torch.inference_mode()`, from its call to the encoded results (`inference.py`)."""
+
+    __slots__ = ("_inference_mode",)
+
+    def __init__(
+        self,
+        hall: Hall,
+        method: Method,
+        workers: Workers,
+        following: Step | None,
+        batches: Batches,
+        inference_mode: Any,
+    ) -> None:
+        super().__init__(hall, method, workers, following, batches)
+        self._inference_mode = inference_mode
+
+    def _predict(self, batch: list[Job]) -> None:
+        with self._inference_mode():
+            super()._predict(batch)
+
+    def _produce_on_thread(self, batch: list[Job], generator: Any) -> None:
+        check_runs_here(generator)
+        super()._produce_on_thread(batch, generator)
+
+    def _finish_on_thread(self, job: Job, content: Any) -> Any:
+        check_runs_here(content)
+        with self._inference_mode():
+            return super()._finish_on_thread(job, content)

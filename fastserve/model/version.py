@@ -220,6 +220,8 @@ class Version:
     @property
     def queued(self) -> int:
         """Requests that wait for a predict slot."""
+        if self.batches is not None:
+            return self.batches.queued
         return self._predict_workers.waiting + self._slots.waits
 
     def start_threads(self) -> None:
@@ -269,8 +271,12 @@ class Version:
             from fastserve.model.loop_batches import LoopBatchStep
 
             return LoopBatchStep(self.hall, method, self._predict_workers, following, batches, self._slots)
-        from fastserve.model.thread_batches import ThreadBatchStep
+        from fastserve.model.thread_batches import InferenceBatchStep, ThreadBatchStep
 
+        if self._inference_mode is not None:
+            return InferenceBatchStep(
+                self.hall, method, self._predict_workers, following, batches, self._inference_mode
+            )
         return ThreadBatchStep(self.hall, method, self._predict_workers, following, batches)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fastserve.model.batch_queue import BatchQueue
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Item:
     """size: 0 for one whose size cannot be told. measured: how often it was asked for."""
 

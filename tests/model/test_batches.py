@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import sys
 import threading
 import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fastserve.errors import ModelDefinitionError, ResultError
+from fastserve.errors import DeadlineError, ModelDefinitionError, ResultError
+from fastserve.model.running import Run, find_runs
 from fastserve.model.runtime import Runtime
 from fastserve.model.streams import FREE_BYTES
 from tests.support.batching import Asked, Recorder, Serve, ask, methods, serve, submit, until, wait
+from tests.support.strikes import Striker
 
 __all__ = ["serve"]  # a fixture
 
@@ -898,3 +903,241 @@ def test_nothing_of_a_batch_is_held_once_it_is_over(serve: Serve, kind: str) -> 
 
     serve(methods(predict=plain if kind == "plain" else coroutine), scenario)
     assert len(references) == 2
+
+
+# --- deadlines, and what is told of where the time went ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whose_deadline_passes_while_queued_is_in_no_batch(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind)
+
+    async def scenario(runtime: Runtime) -> None:
+        await recorder.hold(runtime)
+        jobs = [Asked(number) for number in range(3)]
+        jobs[1].expires = jobs[1].times[0]
+        for job in jobs:
+            runtime.predict.submit(job)
+        recorder.open_gate()
+        for job in jobs:
+            await job.over
+        assert [type(job.failure) for job in jobs] == [type(None), DeadlineError, type(None)]
+        assert len(jobs[1].times) == 1
+
+    serve(methods(predict=recorder.predict), scenario)
+    assert recorder.batches == [["hold"], [0, 2]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_is_withdrawn_is_over_at_once_and_counts_no_more(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind)
+
+    async def scenario(runtime: Runtime) -> None:
+        await recorder.hold(runtime)
+        jobs = submit(runtime, 1, 2, 3)
+        assert runtime.version is not None
+        assert runtime.version.queued == 3
+        jobs[1].cancel()
+        runtime.predict.withdraw(jobs[1])
+        assert jobs[1].is_over
+        assert runtime.version.queued == 2
+        assert runtime.in_flight == 3
+        recorder.open_gate()
+        await jobs[0].over
+        await jobs[2].over
+
+    serve(methods(predict=recorder.predict), scenario)
+    assert recorder.batches == [["hold"], [1, 3]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_begin_and_end_of_predict_are_noted_once_although_inputs_are_tried_alone(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind, fails_on(2))
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs = submit(runtime, 1, 2, 3)
+        for job in jobs:
+            await job.over
+        for job in (jobs[0], jobs[2]):
+            assert job.times == sorted(job.times)
+            assert len(job.times) == 3
+        assert runtime.predict.stage_of(jobs[0]) in ("queue", "stream")
+
+    serve(methods(predict=recorder.predict), scenario)
+
+
+# --- out of memory ---
+
+
+def too_much_from(count: int, recorder: Recorder) -> Callable[[Any], str]:
+    """An answer that fails as torch does if the batch has so many inputs."""
+
+    def answer(value: Any) -> str:
+        if len(recorder.batches[-1]) >= count or value == "huge":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return f"p({value})"
+
+    return answer
+
+
+@pytest.mark.parametrize("on_batch_error", ["isolate", "fail"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_too_much_for_the_memory_is_tried_in_halves_with_the_memory_freed_before(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str, on_batch_error: str
+) -> None:
+    recorder = Recorder(kind)
+    recorder._answer = too_much_from(3, recorder)
+    seen: list[str] = []
+    monkeypatch.setattr("fastserve.model.mishaps.free_memory", lambda error: seen.append("freed"))
+    answer = recorder._answer
+    recorder._answer = lambda value: seen.append(str(value)) or answer(value)  # type: ignore[func-returns-value]
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs = submit(runtime, 1, 2, 3, 4, "huge")
+        for job, expected in zip(jobs[:4], ["p(1)", "p(2)", "p(3)", "p(4)"], strict=True):
+            assert await job.answer() == expected
+        with pytest.raises(RuntimeError, match="CUDA out of memory"):
+            await jobs[4].answer()
+        assert runtime.condition.shortage.total == 4  # of 5, of 3, of 2 and of 1
+        assert runtime.version is not None
+        assert runtime.version.batches is not None
+        assert runtime.version.batches.retried == 3
+
+    serve(methods(predict=recorder.predict), scenario, on_batch_error=on_batch_error)
+    assert recorder.batches == [[1, 2, 3, 4, "huge"], [1, 2], [3, 4, "huge"], [3], [4, "huge"], [4], ["huge"]]
+    assert seen == ["1", "freed", "1", "2", "3", "freed", "3", "4", "huge", "freed", "4", "huge", "freed"]
+
+
+@pytest.mark.parametrize("kind", STREAMED[:2])
+def test_memory_that_runs_out_in_the_middle_of_streams_is_counted_and_freed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    freed: list[BaseException] = []
+    monkeypatch.setattr("fastserve.model.mishaps.free_memory", freed.append)
+
+    def plain(inputs: list[Any]) -> Generator[list[str], None, None]:
+        yield ["a" for _ in inputs]
+        raise RuntimeError("CUDA out of memory")
+
+    async def on_loop(inputs: list[Any]) -> AsyncGenerator[list[str], None]:
+        yield ["a" for _ in inputs]
+        raise RuntimeError("CUDA out of memory")
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs = submit(runtime, 1, 2)
+        for job in jobs:
+            await job.over
+            assert isinstance(job.failure, RuntimeError)
+        await until(lambda: runtime.condition.shortage.total == 1 and len(freed) == 1)
+
+    serve(methods(predict=plain if kind == "generator" else on_loop), scenario)
+
+
+# --- the watchdog, struck threads, inference mode ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_is_one_run_while_it_runs_and_none_while_it_gathers(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind)
+
+    async def scenario(runtime: Runtime) -> None:
+        def runs() -> list[Run]:
+            return list(find_runs(asyncio.get_running_loop(), runtime._pools()))
+
+        jobs = submit(runtime, "hold", 1)
+        await some_turns()
+        assert runs() == []  # it waits for more
+        jobs += submit(runtime, 2, 3)
+        await until(lambda: len(recorder.batches) == 1)
+        await until(lambda: bool(runs()))
+        [run], [again] = runs(), runs()
+        assert (run.key, run.pulse) == (again.key, again.pulse)
+        names = [frame.f_code.co_name for frame, _ in run.frames()]
+        assert run.place == "a task of the loop" or "_predict" in names
+        # A thread that has handed its generator to the loop is shown as it waits for it.
+        assert kind == "plain_returns_async_generator" or not {"_plain", "_coroutine"}.isdisjoint(names)
+        recorder.open_gate()
+        for job in jobs:
+            await job.over
+        await until(lambda: runs() == [])
+
+    serve(methods(predict=recorder.predict), scenario, max_batch_size=4, batch_wait_ms=60_000)
+
+
+def test_one_batch_after_another_on_one_thread_are_different_runs(serve: Serve) -> None:
+    gate = [threading.Event(), threading.Event()]
+    count = itertools.count()
+
+    def predict(inputs: list[Any]) -> list[Any]:
+        wait(gate[next(count)])
+        return inputs
+
+    async def scenario(runtime: Runtime) -> None:
+        keys = []
+        for number in range(2):
+            job = submit(runtime, number)[0]
+            await until(lambda: bool(list(find_runs(asyncio.get_running_loop(), runtime._pools()))))
+            keys.append(next(find_runs(asyncio.get_running_loop(), runtime._pools())).key)
+            gate[number].set()
+            await job.over
+        assert keys[0] is not keys[1]
+
+    serve(methods(predict=predict), scenario)
+
+
+@contextlib.contextmanager
+def inference_mode() -> Iterator[None]:
+    """As torch's: of one thread; the inner of two leaves the outer."""
+    before = getattr(MODE, "is_on", False)
+    MODE.is_on = True
+    try:
+        yield
+    finally:
+        MODE.is_on = before
+
+
+MODE = threading.local()
+
+
+@pytest.mark.parametrize("kind", ["plain", "generator", "plain_returns_generator"])
+def test_a_batch_runs_in_inference_mode_also_when_its_inputs_are_tried_alone(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(inference_mode=inference_mode))
+    fails = fails_on(2)
+    recorder = Recorder(kind, lambda value: fails(value) and str(getattr(MODE, "is_on", False)))
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs = submit(runtime, 1, 2, 3)
+        assert await jobs[0].answer() == "True"
+        with pytest.raises(ValueError, match="bad"):
+            await jobs[1].answer()
+        assert await jobs[2].answer() == "True"
+        assert runtime.version is not None
+        assert await runtime.version._on_predict_thread(lambda: getattr(MODE, "is_on", False)) is False
+
+    serve(methods(predict=recorder.predict), scenario, inference_mode=True)
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("kind", ["plain", "generator"])
+def test_however_threads_are_struck_each_job_of_a_batch_is_over_once_and_none_is_forgotten(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str, slots: int
+) -> None:
+    striker, recorder = Striker(), Recorder(kind)
+
+    async def scenario(runtime: Runtime) -> None:
+        assert runtime.version is not None
+        while len(striker.felt) < 50:
+            jobs = submit(runtime, *range(20))
+            over = asyncio.gather(*(job.over for job in jobs))
+            while not over.done():
+                striker.strike(runtime.version.pools[:1])
+                await asyncio.sleep(0)
+                runtime.condition.tick(0.0)
+            assert all(job.is_over for job in jobs)
+
+    for module, hook in ((sys, "unraisablehook"), (threading, "excepthook")):  # pytest's run on the thread, in Python
+        monkeypatch.setattr(module, hook, lambda _: None)
+    serve(methods(predict=recorder.predict), scenario, slots=slots, max_batch_size=4)
+    assert "bug of fastserve" not in caplog.text

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import math
-import random
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -19,11 +16,9 @@ from fastserve.model.runtime import Runtime
 from fastserve.model.threads import Completions, Workers
 from tests.model.test_runtime import Asked, ask, methods, wait
 from tests.model.test_threads import PATIENCE_S, HandLoop, run
-from tests.support.strikes import strike
+from tests.support.strikes import Striker, strike
 
 Lost = list[tuple[Any, BaseException]]
-# Between two strikes at one thread: it has long come round from the first, as a rule, and if not it is replaced.
-PAUSE_S = 0.001
 # As it is meant here. (Python itself says nothing of a thread that ends by SystemExit.)
 ENDS_THREADS = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -186,31 +181,6 @@ def plain(payload: Any) -> Any:
 
 def stream(payload: Any) -> Generator[str, None, None]:
     yield from str(payload)
-
-
-class Striker:
-    """Strikes threads at moments of chance; one that has not felt the strike before is left alone."""
-
-    def __init__(self) -> None:
-        self._chosen = random.Random(5)
-        self._again_at: dict[int, float] = {}  # by thread; infinite until it has felt its strike
-        again_at = self._again_at
-        self.felt = felt = list[int]()
-
-        class Strike(SystemExit):
-            def __init__(self) -> None:  # in the thread that is struck
-                felt.append(threading.get_ident())
-                again_at[felt[-1]] = time.monotonic() + PAUSE_S
-
-        self._kind = Strike
-
-    def strike(self, pools: Sequence[Workers]) -> None:
-        worker = self._chosen.choice([worker for pool in pools for worker in pool.all])
-        ident = worker.thread.ident
-        assert ident is not None
-        if self._again_at.get(ident, 0.0) < time.monotonic():
-            self._again_at[ident] = math.inf
-            strike(worker.thread, self._kind)
 
 
 @pytest.mark.parametrize("slots", [1, 3])
