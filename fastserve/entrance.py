@@ -18,7 +18,7 @@ from fastserve.messages import Head, Route
 from fastserve.metrics import Metrics
 
 if TYPE_CHECKING:
-    from fastserve.endpoints.keys import ApiKeys, Guard
+    from fastserve.endpoints.keys import ApiKeys
     from fastserve.http11.certificates import Certificates
     from fastserve.http11.unix_socket import UnixSocket
 
@@ -28,8 +28,7 @@ Find = Callable[[Head], Route]
 class Entrance:
     """The doors of one server.
 
-    is_reloadable: there are files to be read anew on SIGHUP. guard: what asks for keys; None without any.
-    certificates: None without TLS.
+    is_reloadable: there are files to be read anew on SIGHUP. certificates: None without TLS.
     """
 
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
@@ -37,7 +36,6 @@ class Entrance:
         self._config = config
         self._keys = _read_keys(config, environ)
         self._unix: UnixSocket | None = None
-        self.guard: Guard | None = None
         self.certificates = _read_certificates(config)
         self.is_reloadable = bool(config.api_key_file) or self.certificates is not None
 
@@ -47,12 +45,11 @@ class Entrance:
         if self._keys is not None:
             from fastserve.endpoints.keys import KEY_FIELDS, Guard
 
-            self.guard = Guard(self._keys, find)
-            find, meaningful = self.guard.route, KEY_FIELDS
+            find, meaningful = Guard(self._keys, find, metrics).route, KEY_FIELDS
         if config.cors_origins:  # outside of the guard: browsers ask without a key, and a 401 is to be read, too
             from fastserve.endpoints.cors import CORS_FIELDS, Sharing
 
-            sharing = Sharing(config.cors_origins, find)
+            sharing = Sharing(config.cors_origins, find, metrics)
             find, meaningful, refusal_fields = sharing.route, meaningful | CORS_FIELDS, sharing.refusal_fields
         listener = _listener_type(config)(loop, config, find, metrics)
         listener.meaningful |= meaningful

@@ -306,6 +306,16 @@ class Route:
         self.is_open = is_open
         self.lacks_room = lacks_room
 
+    def with_answer(self, answer: Callable[[Request], None]) -> Route:
+        """This route but for what answers it."""
+        return Route(
+            answer,
+            self.endpoint,
+            is_refusal=self.is_refusal,
+            is_open=self.is_open,
+            lacks_room=self.lacks_room,
+        )
+
     def refuses(self, head: Head) -> bool:
         """Whether content that is still to come need not: `answer` is then called with none of it, and refuses."""
         return self.is_refusal or (self.lacks_room is not None and self.lacks_room(head))

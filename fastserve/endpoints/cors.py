@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from fastserve.messages import JSON, Addresses, Head, Request, Responder, Response, Route
+from fastserve.metrics import Metrics
 
 _ORIGIN: Final = b"origin"
 _METHOD: Final = b"access-control-request-method"
@@ -34,12 +35,13 @@ class Sharing:
     refusal_fields: what answers carry whose request could not be read, so that nobody knows where it comes from.
     """
 
-    __slots__ = ("_find", "_origins", "_takes_all", "refusal_fields")
+    __slots__ = ("_find", "_origins", "_preflights", "_takes_all", "refusal_fields")
 
-    def __init__(self, origins: Sequence[str], find: Callable[[Head], Route]) -> None:
+    def __init__(self, origins: Sequence[str], find: Callable[[Head], Route], metrics: Metrics | None = None) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
         self._takes_all = b"*" in self._origins
         self._find = find
+        self._preflights = (Metrics() if metrics is None else metrics).endpoint("none")
         # A browser that is told of another origin than its page's refuses as if it were told nothing.
         self.refusal_fields = self._fields(next(iter(self._origins))) if len(self._origins) == 1 else _VARY
 
@@ -48,14 +50,16 @@ class Sharing:
         fields = self._fields(head.fields.get(_ORIGIN, b"").lower())
         if head.method == b"OPTIONS" and _ORIGIN in head.fields and _METHOD in head.fields:
             response = Response((204, b""), b"", fields + _permissions(head.fields))
-            return Route(lambda request: request.connection.send_response(request, response), is_open=True)
+            return Route(
+                lambda request: request.connection.send_response(request, response), self._preflights, is_open=True
+            )
         route = self._find(head)
 
         def answer(request: Request) -> None:
             request.connection = SharedAnswers(request.connection, fields)
             route.answer(request)
 
-        return Route(answer, is_refusal=route.is_refusal, is_open=route.is_open)
+        return route.with_answer(answer)
 
     def _fields(self, origin: bytes) -> bytes:
         """The lines for a page of `origin`. Those for a page that may read nothing are none but Vary."""

@@ -9,6 +9,7 @@ import pytest
 
 from fastserve.endpoints.cors import CORS_FIELDS, Sharing
 from fastserve.messages import Head, Request, Response, Route
+from fastserve.metrics import EndpointMetrics, Metrics
 from tests.support.fakes import Peer
 from tests.support.responder import RecordingResponder
 from tests.support.watched import WatchedFields
@@ -100,10 +101,19 @@ def test_a_model_that_speaks_of_cors_itself_has_the_last_word() -> None:
     assert ask(share(A, route=route), head_of(origin=A)) is own
 
 
-def test_refusals_remain_refusals_and_what_is_open_open() -> None:
+def test_all_else_of_a_route_is_as_it_was() -> None:
     for is_refusal, is_open in ((True, False), (False, True)):
-        route = share(A, route=Route(answer, is_refusal=is_refusal, is_open=is_open)).route(head_of())
-        assert (route.is_refusal, route.is_open) == (is_refusal, is_open)
+        found = Route(answer, EndpointMetrics(), is_refusal=is_refusal, is_open=is_open, lacks_room=lambda head: True)
+        route = share(A, route=found).route(head_of())
+        assert route.answer is not found.answer
+        assert all(getattr(route, name) is getattr(found, name) for name in Route.__slots__ if name != "answer")
+
+
+def test_a_preflight_is_counted_with_what_has_no_endpoint() -> None:
+    metrics = Metrics()
+    sharing = Sharing(["https://a.example"], lambda head: Route(answer), metrics)
+    head = head_of(b"OPTIONS", origin=A, access_control_request_method=b"POST")
+    assert sharing.route(head).endpoint is metrics.endpoint("none")
 
 
 def test_a_response_that_others_use_too_is_not_changed() -> None:
