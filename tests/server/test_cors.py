@@ -79,6 +79,14 @@ def test_every_answer_may_be_read_by_the_page(raw: str, status: int, server: Ser
     assert answer.fields["vary"] == "Origin"
 
 
+def test_where_the_time_went_and_the_id_are_there_for_the_page_too(server: Server) -> None:
+    fields = ask(server, raw_of("/predict", more="X-Server-Timing: 1\r\nX-Request-ID: mine\r\n")).fields
+    assert fields["server-timing"].startswith("queue;dur=")
+    assert fields["timing-allow-origin"] == ORIGIN
+    assert fields["x-request-id"] == "mine"
+    assert fields["access-control-expose-headers"] == "*"
+
+
 def test_answers_are_counted_as_without_it(server: Server) -> None:
     more = "Access-Control-Request-Method: POST\r\n"
 
