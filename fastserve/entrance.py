@@ -61,8 +61,9 @@ class Entrance:
         certificates = self.certificates
         if certificates is None:
             return make_connection
-        from fastserve.http11.tls_handshake import Handshake
+        from fastserve.http11.tls_handshake import FAILURES, Handshake
 
+        listener.metrics.failed_handshakes.update(dict.fromkeys(FAILURES, 0))  # there from the start
         return lambda: Handshake(listener, certificates, make_connection)
 
     def open(self) -> list[socket.socket]:

@@ -228,7 +228,7 @@ class Server:
         opened = self._entrance.open()
         listener = self._listener
         factory = self._entrance.make_factory(listener, _way_to_connect(listener, self._telemetry))
-        acceptor = Acceptor(self._loop, opened, factory, self._config.max_connections)
+        acceptor = Acceptor(self._loop, opened, factory, self._config.max_connections, self._metrics)
         listener.acceptor = acceptor
         await acceptor.start()
         for listening in opened:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from fastserve.errors import SetupError
+from fastserve.metrics import Metrics
 from fastserve.options import KIB
 
 # uvicorn's and Truss's: a burst of new connections waits in the kernel instead of being refused.
@@ -54,6 +55,7 @@ class Acceptor:
         "_listening",
         "_loop",
         "_make_connection",
+        "_metrics",
         "_resuming",
         "_servers",
         "is_accepting",
@@ -65,6 +67,7 @@ class Acceptor:
         listening: Sequence[socket.socket],
         make_connection: Callable[[], asyncio.Protocol],
         capacity: int,
+        metrics: Metrics | None = None,
     ) -> None:
         """capacity: how many connections there may be, if the descriptors suffice."""
         self._loop = loop
@@ -72,6 +75,7 @@ class Acceptor:
         self._make_connection = make_connection
         self._capacity = capacity
         self._highest_fd = make_room(capacity)
+        self._metrics = Metrics() if metrics is None else metrics
         self._servers: list[asyncio.AbstractServer] = []
         self._resuming: asyncio.Task[None] | None = None  # held: the loop holds its tasks only weakly
         self._count = 0
@@ -96,9 +100,9 @@ class Acceptor:
         """One has been accepted, and now there are `count`."""
         self._count = count
         if count >= self._capacity:
-            self._pause(f"{count} connections, as many as --max-connections allows")
+            self._pause("max_connections", f"{count} connections, as many as --max-connections allows")
         elif descriptor_of(transport) >= self._highest_fd:
-            self._pause(DESCRIPTORS_SHORT)
+            self._pause("descriptors", DESCRIPTORS_SHORT)
 
     def on_lost(self, count: int) -> None:
         """A connection has gone, and `count` are left."""
@@ -112,7 +116,7 @@ class Acceptor:
         has_descriptor = self._has_descriptor()
         if self.is_accepting:
             if not has_descriptor:
-                self._pause(DESCRIPTORS_SHORT)
+                self._pause("descriptors", DESCRIPTORS_SHORT)
         elif has_descriptor and self._count < self._capacity and not self._is_closed:
             self.is_accepting = True
             self._resuming = self._loop.create_task(self._restart())
@@ -144,9 +148,11 @@ class Acceptor:
         for listening in self._listening:
             listening.close()
 
-    def _pause(self, why: str) -> None:
+    def _pause(self, reason: str, why: str) -> None:
+        """reason: in one word, as it is counted. why: for the log."""
         if not self.is_accepting:
             return
+        self._metrics.paused[reason] += 1
         if not self._has_told:  # once: it may come and go many times a second
             self._has_told = True
             _logger.warning("%s: further ones wait until there is room", why)
