@@ -105,6 +105,13 @@ def test_it_is_the_current_span_for_whoever_answers() -> None:
     assert [trace.format_trace_id(trace_id) for trace_id in seen] == [PARENT[3:35]]
 
 
+def test_the_scheme_of_an_encrypted_connection_is_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = traced_peer()
+    monkeypatch.setattr(peer.transport, "get_extra_info", {"ssl_object": object()}.get)
+    peer.send(GET)
+    assert spans()[0].attributes["url.scheme"] == "https"
+
+
 def test_what_has_no_route_is_named_by_the_method_alone() -> None:
     traced_peer().send(b"PROPFIND /refused HTTP/1.1\r\nHost: [::1]\r\n\r\n")
     (span,) = spans()
