@@ -25,7 +25,7 @@ from fastserve.config import KEYS_VARIABLE, Config
 from fastserve.endpoints.metrics import MetricsPage
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
-from fastserve.endpoints.router import LIVENESS, METRICS, READINESS, Answer, Endpoints, Finder, Router
+from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.entrance import Entrance
@@ -353,7 +353,7 @@ def _way_to_connect(listener: Listener, telemetry: Telemetry | None) -> Callable
     if telemetry is not None:
         from fastserve.http11.traced import ServerSpans, TracedConnection
 
-        spans = ServerSpans(telemetry.tracer, frozenset((*LIVENESS, *READINESS, *METRICS)))
+        spans = ServerSpans(telemetry.tracer)
         return lambda: TracedConnection(listener, spans)
     if listener.config.access_log:
         from fastserve.http11.access import LoggedConnection

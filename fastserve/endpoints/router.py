@@ -66,15 +66,16 @@ class Router:
         methods = {**endpoints.openai, "predict": endpoints.predict, "websocket": endpoints.websocket}
         self._kinds = {find: name for name, find in methods.items()}
         predict: Methods = {b"POST": endpoints.predict}
-        readiness = self._get("readiness", endpoints.readiness, is_open=True)
-        health = self._get("health", endpoints.health, is_open=True)
+        readiness = self._get("readiness", endpoints.readiness, is_open=True, is_quiet=True)
+        health = self._get("health", endpoints.health, is_open=True, is_quiet=True)
+        liveness = self._get("liveness", endpoints.liveness, is_open=True, is_quiet=True)
         self._paths: dict[bytes, Methods] = {
-            **dict.fromkeys(LIVENESS, self._get("liveness", endpoints.liveness, is_open=True)),
+            **dict.fromkeys(LIVENESS, liveness),
             **dict.fromkeys(READINESS, readiness),
             **dict.fromkeys(PREDICT, predict),
             **{OPENAI[name]: {b"POST": find} for name, find in endpoints.openai.items()},
             WEBSOCKET: {b"GET": endpoints.websocket},
-            **dict.fromkeys(METRICS, self._get("metrics", endpoints.metrics)),
+            **dict.fromkeys(METRICS, self._get("metrics", endpoints.metrics, is_quiet=True)),
             OPENAPI: self._get("openapi", lambda request: endpoints.openapi(operations, request)),
         }
         if endpoints.hot_reload is not None:
@@ -90,13 +91,14 @@ class Router:
         }
         operations = self.operations()
 
-    def _get(self, kind: str, answer: Answer, *, is_open: bool = False) -> Methods:
-        """What is asked for with GET or HEAD. kind: what `operations` calls it. is_open: as a Route's."""
-        return dict.fromkeys((b"GET", b"HEAD"), self._finder(kind, answer, is_open=is_open))
+    def _get(self, kind: str, answer: Answer, *, is_open: bool = False, is_quiet: bool = False) -> Methods:
+        """What is asked for with GET or HEAD. kind: what `operations` calls it. is_open, is_quiet: as a Route's."""
+        find = self._finder(kind, answer, is_open=is_open, is_quiet=is_quiet)
+        return dict.fromkeys((b"GET", b"HEAD"), find)
 
-    def _finder(self, kind: str, answer: Answer, *, is_open: bool = False) -> Finder:
+    def _finder(self, kind: str, answer: Answer, *, is_open: bool = False, is_quiet: bool = False) -> Finder:
         """One route for every head."""
-        route = Route(answer, self._metrics.endpoint(kind), is_open=is_open)
+        route = Route(answer, self._metrics.endpoint(kind), is_open=is_open, is_quiet=is_quiet)
 
         def find(head: Head) -> Route:
             return route

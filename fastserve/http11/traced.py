@@ -7,7 +7,6 @@ listener then names every request: the way of those with an id is the way that l
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 from typing import Any, Final
 
 from opentelemetry import context, propagate, trace
@@ -25,19 +24,17 @@ _OF_MODEL: Final = re.compile(rb"/v1/models/[^/]+?(:predict|:predict_binary|/loa
 class ServerSpans:
     """Begins the span of a request."""
 
-    def __init__(self, tracer: Any, probes: Container[bytes]) -> None:
-        """probes: paths that have none, as they come every few seconds and would drown the rest."""
+    def __init__(self, tracer: Any) -> None:
         self._tracer = tracer
-        self._probes = probes
 
     def begin(self, request: Request, addresses: Addresses) -> Any:
-        """The span of `request`, child of what its header fields tell of; None for a probe.
+        """The span of `request`, child of what its header fields tell of; None for what is quiet.
 
         It becomes the current one in this context, which must be the request's own. Whoever reads the fields from now
         on finds it as the parent in `traceparent`.
         """
         head = request.head
-        if head.path in self._probes and head.method in (b"GET", b"HEAD"):
+        if head.route.is_quiet:  # type: ignore[union-attr]  # routed when it was parsed
             return None
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.fields.items()}
         parent = propagate.extract(carrier)

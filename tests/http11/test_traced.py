@@ -30,7 +30,7 @@ _provider.add_span_processor(SimpleSpanProcessor(_exporter))
 
 class Traced(TracedConnection):
     def __init__(self, listener: Listener) -> None:
-        super().__init__(listener, ServerSpans(_provider.get_tracer("test"), {b"/livez"}))
+        super().__init__(listener, ServerSpans(_provider.get_tracer("test")))
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,8 @@ def _no_spans() -> Iterator[None]:
 
 def traced_peer(*, answers_at_once: bool = True, **settings: Any) -> Peer:
     config = Config(request_ids="all", **settings)
-    return Peer(config, connection=Traced, refused=(b"/refused",), answers_at_once=answers_at_once)
+    quiet, refused = (b"/livez",), (b"/refused",)
+    return Peer(config, connection=Traced, refused=refused, quiet=quiet, answers_at_once=answers_at_once)
 
 
 def asked(raw: bytes) -> tuple[Peer, Request]:
