@@ -174,14 +174,24 @@ def test_metrics_can_be_scraped_before_load(serve: Callable[..., Any]) -> None:
     assert list(text_string_to_metric_families(page[0].decode())) == []
 
 
+GPU = Gpu(0, "A", None, None, None)
+
+
 def test_gpus_are_read_on_the_thread_of_scrapes_if_there_are_any(
     serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[str] = []
+
+    def read() -> list[Gpu]:
+        asked.append(threading.current_thread().name)
+        return [GPU]
+
     async def scenario(runtime: Runtime) -> None:
-        monkeypatch.setattr(runtime.gpus, "read", lambda: [threading.current_thread().name])
+        monkeypatch.setattr(runtime.gpus, "read", read)
         assert await runtime.read_gpus() == []
-        runtime.gpus.at_load = [Gpu(0, "A", None, None, None)]
-        assert await runtime.read_gpus() == ["fastserve-scrape-0"]
+        runtime.gpus.at_load = [GPU]
+        assert await runtime.read_gpus() == [GPU]
+        assert asked == ["fastserve-scrape-0"]
 
     serve(Plain(), scenario)
 
