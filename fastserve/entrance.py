@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve.config import KEYS_VARIABLE, Config
-from fastserve.http11.acceptor import open_sockets
+from fastserve.http11.acceptor import open_sockets, url_of
 from fastserve.http11.listener import Listener
 from fastserve.messages import Head, Route
 from fastserve.metrics import Metrics
@@ -81,9 +81,7 @@ class Entrance:
         scheme = "http" if self.certificates is None else "https"
         if self._unix is not None:
             return f"unix:{self._unix.path}"
-        address, port = listening.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        return f"{scheme}://{shown}:{port}"
+        return url_of(listening, scheme)
 
     def reload(self, listener: Listener) -> None:
         """Read keys and certificate anew. What is bad changes nothing but the log; what is open stays open."""
