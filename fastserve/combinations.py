@@ -18,13 +18,15 @@ def check_combinations(config: Config, arguments: Mapping[str, str]) -> None:
     and gives way to a Unix socket; one on the command line was meant.
     """
     if config.uds:
-        for name in ("host", "port"):
+        for name in ("port",) if config.metrics_port else ("host", "port"):  # the metrics port is on that host
             if name in arguments:
                 raise SetupError(f"{OPTIONS[name].flag} and --uds exclude each other: leave one out")
         if config.max_connections_per_client:
             raise SetupError("--max-connections-per-client: clients of a Unix socket have no address to count by")
     elif config.uds_mode != Config.uds_mode:
         raise SetupError("--uds-mode does nothing without --uds")
+    if config.metrics_port and config.metrics_port == config.port and not config.uds:
+        raise SetupError(f"--metrics-port {config.metrics_port} is --port, too: it takes one of its own")
     if not config.ssl_certfile:
         for name in ("ssl_keyfile", "ssl_password_file"):
             if getattr(config, name):

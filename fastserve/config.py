@@ -225,6 +225,14 @@ class Config:
         metavar="MODE",
         group="entry",
     )
+    # Who may ask the model may as a rule see how it fares. Who does not want that says where the page is instead.
+    metrics_port: int = option(
+        0,
+        "--metrics-port",
+        "port for /metrics and the probes alone, without keys or TLS, and no /metrics on the other; 0: none",
+        whole_number(0, 65535),
+        group="entry",
+    )
     # Without a word as open as the address it listens on, which is loopback.
     api_key_file: str = option(
         "",

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastserve.config import KEYS_VARIABLE, Config
-from fastserve.http11.acceptor import open_sockets
+from fastserve.http11.acceptor import open_sockets, url_of
 from fastserve.http11.listener import Listener
 from fastserve.messages import Head, Route
 from fastserve.metrics import Metrics
 
 if TYPE_CHECKING:
-    from fastserve.endpoints.keys import ApiKeys, Guard
+    from fastserve.endpoints.keys import ApiKeys
     from fastserve.http11.certificates import Certificates
     from fastserve.http11.unix_socket import UnixSocket
 
@@ -28,8 +28,7 @@ Find = Callable[[Head], Route]
 class Entrance:
     """The doors of one server.
 
-    is_reloadable: there are files to be read anew on SIGHUP. guard: what asks for keys; None without any.
-    certificates: None without TLS.
+    is_reloadable: there are files to be read anew on SIGHUP. certificates: None without TLS.
     """
 
     def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
@@ -37,7 +36,6 @@ class Entrance:
         self._config = config
         self._keys = _read_keys(config, environ)
         self._unix: UnixSocket | None = None
-        self.guard: Guard | None = None
         self.certificates = _read_certificates(config)
         self.is_reloadable = bool(config.api_key_file) or self.certificates is not None
 
@@ -47,12 +45,11 @@ class Entrance:
         if self._keys is not None:
             from fastserve.endpoints.keys import KEY_FIELDS, Guard
 
-            self.guard = Guard(self._keys, find)
-            find, meaningful = self.guard.route, KEY_FIELDS
+            find, meaningful = Guard(self._keys, find, metrics).route, KEY_FIELDS
         if config.cors_origins:  # outside of the guard: browsers ask without a key, and a 401 is to be read, too
             from fastserve.endpoints.cors import CORS_FIELDS, Sharing
 
-            sharing = Sharing(config.cors_origins, find)
+            sharing = Sharing(config.cors_origins, find, metrics)
             find, meaningful, refusal_fields = sharing.route, meaningful | CORS_FIELDS, sharing.refusal_fields
         listener = _listener_type(config)(loop, config, find, metrics)
         listener.meaningful |= meaningful
@@ -64,8 +61,9 @@ class Entrance:
         certificates = self.certificates
         if certificates is None:
             return make_connection
-        from fastserve.http11.tls_handshake import Handshake
+        from fastserve.http11.tls_handshake import FAILURES, Handshake
 
+        listener.metrics.failed_handshakes.update(dict.fromkeys(FAILURES, 0))  # there from the start
         return lambda: Handshake(listener, certificates, make_connection)
 
     def open(self) -> list[socket.socket]:
@@ -83,9 +81,7 @@ class Entrance:
         scheme = "http" if self.certificates is None else "https"
         if self._unix is not None:
             return f"unix:{self._unix.path}"
-        address, port = listening.getsockname()[:2]
-        shown = f"[{address}]" if ":" in address else address
-        return f"{scheme}://{shown}:{port}"
+        return url_of(listening, scheme)
 
     def reload(self, listener: Listener) -> None:
         """Read keys and certificate anew. What is bad changes nothing but the log; what is open stays open."""

@@ -287,9 +287,10 @@ class Route:
     is_refusal: no content is wanted: the answer is an error whatever the content may be.
     lacks_room: whether content as large as a head promises would be refused, for now; None if it never is.
     is_open: for everybody, also where others need an API key.
+    is_quiet: a probe or scrape: they come every few seconds, and lines or spans of theirs would drown the rest.
     """
 
-    __slots__ = ("answer", "endpoint", "is_open", "is_refusal", "lacks_room")
+    __slots__ = ("answer", "endpoint", "is_open", "is_quiet", "is_refusal", "lacks_room")
 
     def __init__(
         self,
@@ -298,13 +299,26 @@ class Route:
         *,
         is_refusal: bool = False,
         is_open: bool = False,
+        is_quiet: bool = False,
         lacks_room: Callable[[Head], bool] | None = None,
     ) -> None:
         self.answer = answer
         self.endpoint = endpoint
         self.is_refusal = is_refusal
         self.is_open = is_open
+        self.is_quiet = is_quiet
         self.lacks_room = lacks_room
+
+    def with_answer(self, answer: Callable[[Request], None]) -> Route:
+        """This route but for what answers it."""
+        return Route(
+            answer,
+            self.endpoint,
+            is_refusal=self.is_refusal,
+            is_open=self.is_open,
+            is_quiet=self.is_quiet,
+            lacks_room=self.lacks_room,
+        )
 
     def refuses(self, head: Head) -> bool:
         """Whether content that is still to come need not: `answer` is then called with none of it, and refuses."""

@@ -1,6 +1,6 @@
 """What the server counts of itself: plain integers, raised where things happen, text only when they are scraped.
 
-Knows nothing of requests or models. Raised by `http11` and `endpoints`; written out by `endpoints/metrics_text.py`.
+Knows nothing of requests or models. Raised by `http11` and `endpoints`; written out by `endpoints/server_metrics.py`.
 """
 
 from __future__ import annotations
@@ -100,11 +100,23 @@ class Metrics:
     """All that one server counts.
 
     endpoints: by name; methods: those of them that are methods of the model.
-    rejected: requests turned away, by reason. cancelled: those whose client left, by what was being done.
-    expired: those whose deadline passed, likewise. aborted_streams: cut before their end.
+    rejected: requests, and connections, turned away, by reason; who does so by an option enters its reason at start.
+    cancelled: requests whose client left, by what was being done. expired: whose deadline passed, likewise.
+    aborted_streams: cut before their end.
+    paused: how often no further connections were accepted, by what there was not enough of.
+    failed_handshakes: of TLS, by reason; empty without TLS.
     """
 
-    __slots__ = ("aborted_streams", "cancelled", "endpoints", "expired", "methods", "rejected")
+    __slots__ = (
+        "aborted_streams",
+        "cancelled",
+        "endpoints",
+        "expired",
+        "failed_handshakes",
+        "methods",
+        "paused",
+        "rejected",
+    )
 
     def __init__(self) -> None:
         self.endpoints: dict[str, EndpointMetrics] = {}
@@ -113,6 +125,8 @@ class Metrics:
         self.cancelled: Counter[str] = Counter()
         self.expired: Counter[str] = Counter()
         self.aborted_streams = 0
+        self.paused: Counter[str] = Counter()
+        self.failed_handshakes: Counter[str] = Counter()
 
     def endpoint(self, name: str) -> EndpointMetrics:
         return self.endpoints.setdefault(name, EndpointMetrics())

@@ -23,9 +23,10 @@ import uvloop
 from fastserve.allocator import keep_freed_memory
 from fastserve.config import KEYS_VARIABLE, Config
 from fastserve.endpoints.metrics import MetricsPage
+from fastserve.endpoints.paths import Answer, Finder
 from fastserve.endpoints.predict import MethodEndpoint
 from fastserve.endpoints.probes import Health, Readiness, WaitingLiveness, answer_liveness
-from fastserve.endpoints.router import LIVENESS, METRICS, READINESS, Answer, Endpoints, Finder, Router
+from fastserve.endpoints.router import Endpoints, ProbeRouter, Router
 from fastserve.endpoints.schema import Schemas
 from fastserve.endpoints.websocket import WebSocketEndpoint
 from fastserve.entrance import Entrance
@@ -44,6 +45,7 @@ from fastserve.model.version import log_load_error
 from fastserve.telemetry import Telemetry, find_telemetry
 
 if TYPE_CHECKING:
+    from fastserve.metrics_port import MetricsPort
     from fastserve.model.reload import Reloader, Reread
 
 _logger: Final = logging.getLogger("fastserve")
@@ -146,8 +148,10 @@ class Server:
             config = dataclasses.replace(config, request_ids="all")
             self._runtime.on_adopted.append(self._telemetry.provide)
         self._entrance = Entrance(config, environ)
-        route = Router(self._endpoints(), self._metrics).route
+        endpoints = self._endpoints()
+        route = Router(endpoints, self._metrics, has_metrics=not config.metrics_port).route
         self._listener = self._entrance.make_listener(loop, route, self._metrics)
+        self._metrics_port = self._make_metrics_port(endpoints) if config.metrics_port else None
         self._runtime.on_adopted.append(self._listener.reroute)
         self._drain_s = config.graceful_timeout_s
         self._stopping = asyncio.Event()
@@ -160,6 +164,11 @@ class Server:
         from fastserve.model.reload import Reloader  # for development alone
 
         return Reloader(self._loop, self._runtime, self._directory, self._config, reread, environ)
+
+    def _make_metrics_port(self, endpoints: Endpoints) -> MetricsPort:
+        from fastserve.metrics_port import MetricsPort
+
+        return MetricsPort(self._loop, self._config, ProbeRouter(endpoints, self._metrics).route, self._metrics)
 
     def _endpoints(self) -> Endpoints:
         runtime, lifecycle = self._runtime, self._lifecycle
@@ -227,22 +236,26 @@ class Server:
                 _logger.error("the model cancelled a task of the server's; the server goes on")
 
     async def _listen(self) -> Acceptor:
+        if self._metrics_port is not None:
+            self._metrics_port.open()  # first: if it cannot be had, no Unix socket is left behind
         opened = self._entrance.open()
         listener = self._listener
         factory = self._entrance.make_factory(listener, _way_to_connect(listener, self._telemetry))
-        acceptor = Acceptor(self._loop, opened, factory, self._config.max_connections)
+        acceptor = Acceptor(self._loop, opened, factory, self._config.max_connections, self._metrics)
         listener.acceptor = acceptor
         await acceptor.start()
         for listening in opened:
             _address_logger.info("listening on %s", self._entrance.name(listening))
+        if self._metrics_port is not None:
+            for address in await self._metrics_port.start():
+                _address_logger.info("metrics and probes on %s", address)
         return acceptor
 
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)  # first: whatever happens below, the clock goes on
-        self._listener.encoder.refresh(time.time())
-        self._listener.deadlines.tick(self._loop.time())
-        if self._listener.acceptor is not None:
-            self._listener.acceptor.check_room()
+        self._listener.tick()
+        if self._metrics_port is not None:
+            self._metrics_port.listener.tick()
         self._check_model(time.monotonic())
 
     def _check_model(self, now: float) -> None:
@@ -342,6 +355,8 @@ class Server:
         self._listener.abort()
         with contextlib.suppress(asyncio.TimeoutError):  # so that generators learn that nobody reads them
             await asyncio.wait_for(self._listener.wait_closed(), CANCEL_S)
+        if self._metrics_port is not None:
+            await self._metrics_port.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}  # the model's, and what user code started and left
         for task in others:
             task.cancel()
@@ -355,7 +370,7 @@ def _way_to_connect(listener: Listener, telemetry: Telemetry | None) -> Callable
     if telemetry is not None:
         from fastserve.http11.traced import ServerSpans, TracedConnection
 
-        spans = ServerSpans(telemetry.tracer, frozenset((*LIVENESS, *READINESS, *METRICS)))
+        spans = ServerSpans(telemetry.tracer)
         return lambda: TracedConnection(listener, spans)
     if listener.config.access_log:
         from fastserve.http11.access import LoggedConnection

@@ -46,6 +46,7 @@ EDGES: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     "manifest_root": ({"/mnt": "/mnt", ".": str(Path.cwd())}, [" "]),
     "uds": ({"/run/x.sock": "/run/x.sock", "a": str(Path.cwd() / "a"), "none": ""}, [" ", "a\0b"]),
     "uds_mode": ({"600": "0600", "0777": "0777", "0000": "0000"}, ["660 ", "0o660", "1660", "888", "66"]),
+    "metrics_port": ({"0": 0, "1": 1, "65535": 65535}, ["-1", "65536", "none"]),
     "api_key_file": ({"/run/keys": "/run/keys", "none": ""}, [" "]),
     "ssl_certfile": ({"/run/tls.crt": "/run/tls.crt", "none": ""}, [" "]),
     "ssl_keyfile": ({"/run/tls.key": "/run/tls.key", "none": ""}, [" "]),

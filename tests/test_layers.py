@@ -21,6 +21,7 @@ ORDER: Final = (
     ("cli",),
     ("server",),
     ("entrance",),
+    ("metrics_port",),
     ("endpoints",),
     ("websocket",),
     ("http11",),

@@ -5,12 +5,13 @@ No request passes here unless --cors-origin is set. Made by `entrance.py`. Sourc
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-from fastserve.messages import JSON, Addresses, Head, Request, Responder, Response, Route
+from fastserve.endpoints.relaying import RelayingResponder
+from fastserve.messages import Head, Request, Responder, Response, Route
+from fastserve.metrics import Metrics
 
 _ORIGIN: Final = b"origin"
 _METHOD: Final = b"access-control-request-method"
@@ -22,8 +23,11 @@ CORS_FIELDS: Final = frozenset({_ORIGIN, _METHOD, _FIELDS})
 _METHODS: Final = b"Access-Control-Allow-Methods: GET, HEAD, OPTIONS, POST\r\n"
 # Without it browsers ask again after 5 s; an origin that is taken off the list is out after as long.
 _MAX_AGE: Final = b"Access-Control-Max-Age: 600\r\n"
-# Request ids, Retry-After and Truss's error codes are for scripts to read, too.
-_EXPOSE: Final = b"Access-Control-Expose-Headers: *\r\n"
+# Request ids, Retry-After and Truss's error codes are for scripts to read, too. So is Server-Timing, for which
+# browsers have an interface of its own, which asks for the third field (W3C Resource Timing).
+_ALLOWED: Final = (
+    b"Access-Control-Allow-Origin: %b\r\nAccess-Control-Expose-Headers: *\r\nTiming-Allow-Origin: %b\r\n"
+)
 _VARY: Final = b"Vary: Origin\r\n"  # or a cache would give one origin's answer to another
 _TOKENS: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?: ?, ?[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*")
 
@@ -34,12 +38,13 @@ class Sharing:
     refusal_fields: what answers carry whose request could not be read, so that nobody knows where it comes from.
     """
 
-    __slots__ = ("_find", "_origins", "_takes_all", "refusal_fields")
+    __slots__ = ("_find", "_origins", "_preflights", "_takes_all", "refusal_fields")
 
-    def __init__(self, origins: Sequence[str], find: Callable[[Head], Route]) -> None:
+    def __init__(self, origins: Sequence[str], find: Callable[[Head], Route], metrics: Metrics | None = None) -> None:
         self._origins = frozenset(origin.encode() for origin in origins)
         self._takes_all = b"*" in self._origins
         self._find = find
+        self._preflights = (Metrics() if metrics is None else metrics).endpoint("none")
         # A browser that is told of another origin than its page's refuses as if it were told nothing.
         self.refusal_fields = self._fields(next(iter(self._origins))) if len(self._origins) == 1 else _VARY
 
@@ -48,22 +53,22 @@ class Sharing:
         fields = self._fields(head.fields.get(_ORIGIN, b"").lower())
         if head.method == b"OPTIONS" and _ORIGIN in head.fields and _METHOD in head.fields:
             response = Response((204, b""), b"", fields + _permissions(head.fields))
-            return Route(lambda request: request.connection.send_response(request, response), is_open=True)
+            return Route(
+                lambda request: request.connection.send_response(request, response), self._preflights, is_open=True
+            )
         route = self._find(head)
 
         def answer(request: Request) -> None:
             request.connection = SharedAnswers(request.connection, fields)
             route.answer(request)
 
-        return Route(answer, is_refusal=route.is_refusal, is_open=route.is_open)
+        return route.with_answer(answer)
 
     def _fields(self, origin: bytes) -> bytes:
         """The lines for a page of `origin`. Those for a page that may read nothing are none but Vary."""
         if self._takes_all:
-            return b"Access-Control-Allow-Origin: *\r\n" + _EXPOSE
-        if origin not in self._origins:
-            return _VARY
-        return b"Access-Control-Allow-Origin: %b\r\n" % origin + _EXPOSE + _VARY
+            return _ALLOWED % (b"*", b"*")
+        return _ALLOWED % (origin, origin) + _VARY if origin in self._origins else _VARY
 
 
 def _permissions(fields: Mapping[bytes, bytes]) -> bytes:
@@ -73,51 +78,17 @@ def _permissions(fields: Mapping[bytes, bytes]) -> bytes:
     return lines + b"Access-Control-Allow-Headers: %b\r\n" % asked if _TOKENS.fullmatch(asked) else lines
 
 
-class SharedAnswers:
-    """messages.Responder: the connection, with `fields` in the answer to one request.
+class SharedAnswers(RelayingResponder):
+    """The connection, with `fields` in the answer to one request.
 
     A model's response that speaks of CORS itself is left as it is.
     """
 
-    __slots__ = ("_connection", "_fields")
+    __slots__ = ("_fields",)
 
     def __init__(self, connection: Responder, fields: bytes) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._fields = fields
 
-    def send_json(self, request: Request, content: bytes) -> None:
-        self._connection.send_response(request, Response((200, JSON), content, self._fields))
-
-    def send_response(self, request: Request, response: Response) -> None:
-        self._connection.send_response(request, self._shared(response))
-
-    def send_head(
-        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
-    ) -> None:
-        self._connection.send_head(request, self._shared(response), length, may_pause=may_pause)
-
-    def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
-        self._connection.send_chunks(request, chunks)
-
-    def send_end(self, request: Request) -> None:
-        self._connection.send_end(request)
-
-    def abort(self, request: Request) -> None:
-        self._connection.abort(request)
-
-    def addresses(self, request: Request) -> Addresses:
-        return self._connection.addresses(request)
-
-    def can_write(self, request: Request) -> bool:
-        return self._connection.can_write(request)
-
-    def is_unanswered(self, request: Request) -> bool:
-        return self._connection.is_unanswered(request)
-
-    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
-        self._connection.upgrade(request, make_protocol)
-
-    def _shared(self, response: Response) -> Response:
-        if b"access-control-allow-origin:" in response.fields.lower():
-            return response
-        return Response(response.kind, response.content, response.fields + self._fields, response.pieces)
+    def _fields_for(self, response: Response) -> bytes:
+        return b"" if b"access-control-allow-origin:" in response.fields.lower() else self._fields

@@ -19,9 +19,13 @@ from fastserve.endpoints.failures import truss_error
 from fastserve.endpoints.marks import FROM_CLIENT
 from fastserve.errors import SetupError
 from fastserve.messages import Head, Request, Route
+from fastserve.metrics import Metrics
 
 # What a guard looks at: heads that differ in these are not to share a route.
 KEY_FIELDS: Final = frozenset({b"authorization", b"x-api-key"})
+
+# What requests without a key are counted as.
+UNAUTHORIZED: Final = "unauthorized"
 
 _KEY: Final = re.compile("[!-~]+")  # what can stand in a header field, without spaces
 _COMMENT: Final = re.compile(r"(^|\s)#.*")
@@ -113,16 +117,17 @@ def _check(keys: list[str], where: str, unit: str) -> list[str]:
 class Guard:
     """Finds the route of who has a key, or needs none; the others' is a refusal.
 
-    Asked once for each header section, as what it stands before is. refused: how many requests were.
+    Asked once for each header section, as what it stands before is.
     """
 
-    __slots__ = ("_find", "_keys", "_refusal", "refused")
+    __slots__ = ("_find", "_keys", "_metrics", "_refusal")
 
-    def __init__(self, keys: ApiKeys, find: Callable[[Head], Route]) -> None:
+    def __init__(self, keys: ApiKeys, find: Callable[[Head], Route], metrics: Metrics | None = None) -> None:
         self._keys = keys
         self._find = find
-        self._refusal = Route(self._refuse, is_refusal=True)
-        self.refused = 0
+        self._metrics = Metrics() if metrics is None else metrics
+        self._metrics.rejected[UNAUTHORIZED] += 0  # there from the start
+        self._refusal = Route(self._refuse, self._metrics.endpoint("none"), is_refusal=True)
 
     def route(self, head: Head) -> Route:
         """401 also for paths that are not there: nobody is told which are."""
@@ -130,5 +135,5 @@ class Guard:
         return route if route.is_open or self._keys.admit(head.fields) else self._refusal
 
     def _refuse(self, request: Request) -> None:
-        self.refused += 1
+        self._metrics.rejected[UNAUTHORIZED] += 1
         request.connection.send_response(request, _UNAUTHORIZED)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 from urllib.parse import parse_qs
 
 from fastserve.endpoints.failures import MODEL_FAILED, log_failure
-from fastserve.endpoints.metrics_text import Family, gauge, of_process, of_server, text_of
+from fastserve.endpoints.metrics_text import Family, gauge, text_of
+from fastserve.endpoints.model_metrics import of_gpus, of_model
+from fastserve.endpoints.server_metrics import of_process, of_server
 from fastserve.endpoints.waiting import answer_when_known
+from fastserve.gpus import Gpu
 from fastserve.lifecycle import Lifecycle
 from fastserve.messages import Request, Response
 from fastserve.metrics import Metrics
@@ -51,18 +54,17 @@ class MetricsPage:
             content_type = _OPEN if _OPENMETRICS in accept else _PLAIN
         is_openmetrics = content_type.startswith(_OPENMETRICS)
         taken = {name.decode().removesuffix("_total") for name in _TYPE.findall(content)}
-        own = [family for family in self._families() if family.name not in taken and _is_wanted(family, names)]
+        families = self._families(await self._runtime.read_gpus())
+        own = [family for family in families if family.name not in taken and _is_wanted(family, names)]
         end = _END if is_openmetrics else b""
         text = text_of(own, is_openmetrics=is_openmetrics) + content.removesuffix(_END) + end
         return Response((200, content_type.encode()), text)
 
-    def _families(self) -> Iterator[Family]:
+    def _families(self, gpus: Sequence[Gpu]) -> Iterator[Family]:
         yield from of_server(self._metrics)
-        runtime = self._runtime
-        yield gauge("fastserve_inflight_requests", "Requests at work or waiting.", runtime.in_flight)
-        yield gauge("fastserve_queue_depth", "Requests that wait for a predict slot.", runtime.queued)
-        yield gauge("fastserve_predict_slots", "How many predicts may run at once.", runtime.slots)
         yield gauge("fastserve_model_ready", "1 while requests are wanted.", int(self._lifecycle.is_ready))
+        yield from of_model(self._runtime)
+        yield from of_gpus(gpus)
         yield from of_process()
 
 

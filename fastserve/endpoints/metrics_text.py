@@ -1,27 +1,23 @@
-"""The server's own metrics as text: Prometheus's format 0.0.4, or OpenMetrics 1.0 for whoever asks for it.
+"""Metrics as text: Prometheus's format 0.0.4, or OpenMetrics 1.0 for whoever asks for it.
 
-Reads what is counted elsewhere; every series is there from the start, so that `rate()` sees the first rise. Called by
-`metrics.py` for each scrape.
+What is measured is `server_metrics.py`'s and `model_metrics.py`'s to know. Called by `metrics.py` for each scrape.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from fastserve.metrics import NANO, Histogram, MethodMetrics, Metrics
+from fastserve.metrics import NANO, Histogram
 
 # 2**15 ns are 33 us, 2**36 ns are 69 s: what is quicker is all one, what is slower is too slow whatever it is.
 FIRST_BUCKET: Final = 15
 LAST_BUCKET: Final = 36
-# What `rejected` and `cancelled` count, told as 0 before the first.
-REJECTED: Final = ("queue_full", "queue_bytes", "not_ready")
-CANCELLED: Final = ("queue", "preprocess", "predict", "postprocess", "stream", "response")
-EXPIRED: Final = ("queue", "preprocess", "predict", "postprocess", "stream")
+# A batch of more than a thousand is large whatever it is. The same for every model, so that they can be added up.
+SIZES: Final = tuple(1 << power for power in range(11))
+
+# What would end a label's value, or the line (exposition formats, label_value).
+_ESCAPED: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -58,7 +54,8 @@ def text_of(families: Iterable[Family], *, is_openmetrics: bool) -> bytes:
 
 
 def _labels(labels: Labels) -> str:
-    return "{" + ",".join(f'{name}="{value}"' for name, value in labels) + "}" if labels else ""
+    pairs = [f'{name}="{value.translate(_ESCAPED)}"' for name, value in labels]
+    return "{" + ",".join(pairs) + "}" if pairs else ""
 
 
 def _number(value: float) -> str:
@@ -67,6 +64,11 @@ def _number(value: float) -> str:
 
 def counter(name: str, help: str, values: Iterable[tuple[Labels, float]]) -> Family:
     return Family(name, "counter", help, [Sample("_total", labels, value) for labels, value in values])
+
+
+def total(name: str, help: str, value: float) -> Family:
+    """A counter that is one number."""
+    return counter(name, help, [((), value)])
 
 
 def gauge(name: str, help: str, value: float) -> Family:
@@ -90,65 +92,14 @@ def _buckets(labels: Labels, one: Histogram) -> Iterator[Sample]:
     yield Sample("_count", labels, total)
 
 
-def of_server(metrics: Metrics) -> Iterator[Family]:
-    """What was asked and answered, and how long it took."""
-    yield counter("fastserve_requests", "Responses by endpoint and status code.", _answered(metrics))
-    for name, help in (
-        ("request", "From the complete request to its answer, or to the end of its stream."),
-        ("queue", "How long a request waited for its predict."),
-        ("predict", "How long the predict took."),
-    ):
-        yield histogram(f"fastserve_{name}_duration_seconds", help, _durations(metrics, name))
-    yield histogram(
-        "fastserve_overhead_seconds", "All of a request but its predict.", _durations(metrics, "overhead")
-    )
-    yield counter(
-        "fastserve_rejected",
-        "Requests turned away before anything was done.",
-        _by("reason", metrics.rejected, REJECTED),
-    )
-    yield counter(
-        "fastserve_cancelled", "Requests whose client left, by stage.", _by("stage", metrics.cancelled, CANCELLED)
-    )
-    yield counter(
-        "fastserve_expired", "Requests whose deadline passed, by stage.", _by("stage", metrics.expired, EXPIRED)
-    )
-    yield counter("fastserve_stream_aborted", "Streams cut before their end.", [((), metrics.aborted_streams)])
-
-
-def _answered(metrics: Metrics) -> Iterator[tuple[Labels, float]]:
-    for name, endpoint in list(metrics.endpoints.items()):
-        codes = {200: 0} | dict(endpoint.others)
-        codes[200] += endpoint.plain
-        for code in sorted(codes):
-            yield (("endpoint", name), ("code", str(code))), codes[code]
-
-
-def _durations(metrics: Metrics, name: str) -> Iterator[tuple[Labels, Histogram]]:
-    for endpoint, counted in metrics.methods.items():
-        yield (("endpoint", endpoint),), _histogram(counted, name)
-
-
-def _histogram(counted: MethodMetrics, name: str) -> Histogram:
-    histogram: Histogram = getattr(counted, name)
-    return histogram
-
-
-def _by(label: str, counted: dict[str, int], known: Sequence[str]) -> Iterator[tuple[Labels, float]]:
-    for word in (*known, *sorted(counted.keys() - set(known))):
-        yield ((label, word),), counted.get(word, 0)
-
-
-def of_process() -> Iterator[Family]:
-    """What prometheus_client tells of a process, by the same names, from /proc."""
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()  # from the third on: proc_pid_stat(5)
-    ticks = os.sysconf("SC_CLK_TCK")
-    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    yield counter("process_cpu_seconds", "User and system time.", [((), used.ru_utime + used.ru_stime)])
-    yield gauge("process_start_time_seconds", "Since 1970.", booted + int(fields[19]) / ticks)
-    yield gauge("process_virtual_memory_bytes", "Address space.", int(fields[20]))
-    yield gauge("process_resident_memory_bytes", "Memory in use.", int(fields[21]) * resource.getpagesize())
-    yield gauge("process_threads", "Threads, of the model too.", int(fields[17]))
-    yield gauge("process_open_fds", "Open file descriptors.", sum(1 for _ in Path("/proc/self/fd").iterdir()))
-    yield gauge("process_max_fds", "The limit of those.", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+def size_histogram(name: str, help: str, counted: Mapping[int, int]) -> Family:
+    """counted: by size, how many there were of it."""
+    samples = [
+        Sample("_bucket", (("le", _number(float(size))),), sum(n for one, n in counted.items() if one <= size))
+        for size in SIZES
+    ]
+    count = sum(counted.values())
+    samples.append(Sample("_bucket", (("le", "+Inf"),), count))
+    samples.append(Sample("_sum", (), sum(size * n for size, n in counted.items())))
+    samples.append(Sample("_count", (), count))
+    return Family(name, "histogram", help, samples)

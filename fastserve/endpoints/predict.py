@@ -126,7 +126,7 @@ class MethodEndpoint:
         if prepare is None:
             return route
         answer: Any = route.answer  # all of ours take `prepare`
-        return Route(functools.partial(answer, prepare=prepare), self.metrics, lacks_room=route.lacks_room)
+        return route.with_answer(functools.partial(answer, prepare=prepare))
 
     def _preparation(self, timeout_s: float | None, *, is_timed: bool) -> Prepare | None:
         """What such a prediction needs before it is submitted; nothing, as a rule."""
@@ -144,8 +144,7 @@ class MethodEndpoint:
     def _answer_early(self, request: Request) -> None:
         """The head came before it was known what the model takes, and may be repeated when it is."""
         if self._lifecycle.is_loaded:
-            request.head.route = self.route(request.head)
-            request.head.route.answer(request)
+            self.route(request.head).answer(request)  # what stands before that route, such as CORS, still does
         else:
             self._server_metrics.rejected["not_ready"] += 1
             request.connection.send_response(request, NOT_READY)

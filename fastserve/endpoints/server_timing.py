@@ -6,14 +6,14 @@ others pay nothing. Made by `predict.py`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from time import monotonic_ns
-from typing import Any, Final
+from typing import Final
 
 from fastserve.endpoints.prediction import Prediction
-from fastserve.messages import JSON, Addresses, Head, Request, Responder, Response
+from fastserve.endpoints.relaying import RelayingResponder
+from fastserve.messages import Head, Responder, Response
 
 FIELD: Final = b"x-server-timing"
 
@@ -46,48 +46,15 @@ def encode_timing(steps: Sequence[str], times: Sequence[int], now: int) -> bytes
     return b"Server-Timing: %b\r\n" % metrics.encode()
 
 
-class TimingResponder:
-    """messages.Responder: `connection`, with the field on what it sends."""
+class TimingResponder(RelayingResponder):
+    """The connection, with the field in the answer to one request."""
 
-    __slots__ = ("_connection", "_prediction", "_steps")
+    __slots__ = ("_prediction", "_steps")
 
     def __init__(self, connection: Responder, prediction: Prediction, steps: Sequence[str]) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._prediction = prediction
         self._steps = steps
 
-    def _timed(self, response: Response) -> Response:
-        timing = encode_timing(self._steps, self._prediction.times, monotonic_ns())
-        return Response(response.kind, response.content, response.fields + timing, response.pieces)
-
-    def send_json(self, request: Request, content: bytes) -> None:
-        self.send_response(request, Response((200, JSON), content))
-
-    def send_response(self, request: Request, response: Response) -> None:
-        self._connection.send_response(request, self._timed(response))
-
-    def send_head(
-        self, request: Request, response: Response, length: int | None = None, *, may_pause: bool = False
-    ) -> None:
-        self._connection.send_head(request, self._timed(response), length, may_pause=may_pause)
-
-    def send_chunks(self, request: Request, chunks: Sequence[bytes]) -> None:
-        self._connection.send_chunks(request, chunks)
-
-    def send_end(self, request: Request) -> None:
-        self._connection.send_end(request)
-
-    def abort(self, request: Request) -> None:
-        self._connection.abort(request)
-
-    def addresses(self, request: Request) -> Addresses:
-        return self._connection.addresses(request)
-
-    def can_write(self, request: Request) -> bool:
-        return self._connection.can_write(request)
-
-    def is_unanswered(self, request: Request) -> bool:
-        return self._connection.is_unanswered(request)
-
-    def upgrade(self, request: Request, make_protocol: Callable[[Any], asyncio.Protocol]) -> None:
-        self._connection.upgrade(request, make_protocol)
+    def _fields_for(self, response: Response) -> bytes:
+        return encode_timing(self._steps, self._prediction.times, monotonic_ns())

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from fastserve.errors import SetupError
+from fastserve.metrics import Metrics
 from fastserve.options import KIB
 
 # uvicorn's and Truss's: a burst of new connections waits in the kernel instead of being refused.
@@ -51,9 +52,11 @@ class Acceptor:
         "_has_told",
         "_highest_fd",
         "_is_closed",
+        "_limit",
         "_listening",
         "_loop",
         "_make_connection",
+        "_metrics",
         "_resuming",
         "_servers",
         "is_accepting",
@@ -65,13 +68,17 @@ class Acceptor:
         listening: Sequence[socket.socket],
         make_connection: Callable[[], asyncio.Protocol],
         capacity: int,
+        metrics: Metrics | None = None,
+        limit: str = "--max-connections",
     ) -> None:
-        """capacity: how many connections there may be, if the descriptors suffice."""
+        """capacity: how many connections there may be, if the descriptors suffice. limit: what says so, in words."""
         self._loop = loop
         self._listening = listening
         self._make_connection = make_connection
         self._capacity = capacity
         self._highest_fd = make_room(capacity)
+        self._metrics = Metrics() if metrics is None else metrics
+        self._limit = limit
         self._servers: list[asyncio.AbstractServer] = []
         self._resuming: asyncio.Task[None] | None = None  # held: the loop holds its tasks only weakly
         self._count = 0
@@ -96,9 +103,9 @@ class Acceptor:
         """One has been accepted, and now there are `count`."""
         self._count = count
         if count >= self._capacity:
-            self._pause(f"{count} connections, as many as --max-connections allows")
+            self._pause("max_connections", f"{count} connections, as many as {self._limit} allows")
         elif descriptor_of(transport) >= self._highest_fd:
-            self._pause(DESCRIPTORS_SHORT)
+            self._pause("descriptors", DESCRIPTORS_SHORT)
 
     def on_lost(self, count: int) -> None:
         """A connection has gone, and `count` are left."""
@@ -112,7 +119,7 @@ class Acceptor:
         has_descriptor = self._has_descriptor()
         if self.is_accepting:
             if not has_descriptor:
-                self._pause(DESCRIPTORS_SHORT)
+                self._pause("descriptors", DESCRIPTORS_SHORT)
         elif has_descriptor and self._count < self._capacity and not self._is_closed:
             self.is_accepting = True
             self._resuming = self._loop.create_task(self._restart())
@@ -144,9 +151,11 @@ class Acceptor:
         for listening in self._listening:
             listening.close()
 
-    def _pause(self, why: str) -> None:
+    def _pause(self, reason: str, why: str) -> None:
+        """reason: in one word, as it is counted. why: for the log."""
         if not self.is_accepting:
             return
+        self._metrics.paused[reason] += 1
         if not self._has_told:  # once: it may come and go many times a second
             self._has_told = True
             _logger.warning("%s: further ones wait until there is room", why)
@@ -209,10 +218,10 @@ def make_room(capacity: int) -> int:
     return soft - min(SPARE_DESCRIPTORS, soft // 2)
 
 
-def open_sockets(host: str, port: int) -> list[socket.socket]:
+def open_sockets(host: str, port: int, flag: str = "--port") -> list[socket.socket]:
     """A listening socket for each address of `host`, all on one port; port 0 takes a free one.
 
-    (Resolved here rather than by the loop, whose resolver would leave four threads behind.)
+    flag: that of the port. (Resolved here rather than by the loop, whose resolver would leave four threads behind.)
     Raises SetupError if one cannot be had.
     """
     opened: list[socket.socket] = []
@@ -227,5 +236,12 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
         for listening in opened:
             listening.close()
         why = error.strerror if isinstance(error, OSError) else error
-        raise SetupError(f"cannot listen on {host}:{port}: {why}; try another --host or --port") from None
+        raise SetupError(f"cannot listen on {host}:{port}: {why}; try another --host or {flag}") from None
     return opened
+
+
+def url_of(listening: socket.socket, scheme: str = "http") -> str:
+    """Where to find a server, for people."""
+    address, port = listening.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    return f"{scheme}://{shown}:{port}"

@@ -15,12 +15,9 @@ from fastserve.messages import Request, Response
 
 _logger: Final = logging.getLogger("fastserve.access")
 
-# Truss leaves these out: probes and scrapes come every few seconds and drown the rest.
-QUIET: Final = frozenset({b"/", b"/v1/models/model", b"/v1/models/model/loaded"})
-
 
 class LoggedConnection(Connection):
-    """Connection, with a line for each response when its status is known."""
+    """Connection, with a line for each response when its status is known; none for what is quiet, as by Truss."""
 
     __slots__ = ("_logged",)
 
@@ -47,7 +44,7 @@ class LoggedConnection(Connection):
             return
         self._logged = request.number
         head = request.head
-        if (head.method == b"GET" and head.path in QUIET) or b"/metrics" in head.path:
+        if head.route.is_quiet:  # type: ignore[union-attr]  # routed when it was parsed
             return
         version = "1.0" if head.is_http10 else "1.1"
         target = head.target.decode("latin-1")

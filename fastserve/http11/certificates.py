@@ -19,18 +19,14 @@ _MISMATCH: Final = "KEY_VALUES_MISMATCH"
 
 
 class Certificates:
-    """context: what new connections are encrypted with; those that are there keep theirs.
+    """context: what new connections are encrypted with; those that are there keep theirs."""
 
-    failed_handshakes: how many connections never came as far as a request.
-    """
-
-    __slots__ = ("_config", "context", "failed_handshakes")
+    __slots__ = ("_config", "context")
 
     def __init__(self, config: Config) -> None:
         """Raises SetupError if the files are not what they must be."""
         self._config = config
         self.context = make_context(config)
-        self.failed_handshakes = 0
 
     def reload(self) -> None:
         """Read the files anew; if they are bad that is logged, and the certificate from before stays."""

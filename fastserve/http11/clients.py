@@ -16,6 +16,9 @@ from fastserve.http11.listener import Listener, OpenConnection
 from fastserve.messages import Head, Route
 from fastserve.metrics import Metrics
 
+# What connections over the limit are counted as.
+CLIENT_LIMIT: Final = "client_limit"
+
 _logger: Final = logging.getLogger("fastserve.http11")
 
 
@@ -23,10 +26,9 @@ class LimitedListener(Listener):
     """Listener, with a count for each client. Clients of a Unix socket have no address and are not counted.
 
     Closed, not answered with 429: over TLS that would take the handshake first, the most expensive of all there is.
-    refused: how many connections were.
     """
 
-    __slots__ = ("_clients", "_counts", "_has_told", "refused")
+    __slots__ = ("_clients", "_counts", "_has_told")
 
     def __init__(
         self,
@@ -39,7 +41,7 @@ class LimitedListener(Listener):
         self._clients: dict[OpenConnection, bytes] = {}
         self._counts: dict[bytes, int] = {}  # no zeros: clients that are gone are forgotten
         self._has_told = False
-        self.refused = 0
+        self.metrics.rejected[CLIENT_LIMIT] += 0  # there from the start
 
     def enter(self, connection: OpenConnection, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
@@ -74,7 +76,7 @@ class LimitedListener(Listener):
         return True
 
     def _refuse(self, transport: asyncio.Transport, host: str) -> None:
-        self.refused += 1
+        self.metrics.rejected[CLIENT_LIMIT] += 1
         if not self._has_told:  # once: it may happen many times a second
             self._has_told = True
             _logger.warning(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -94,6 +95,13 @@ class Listener:
         self.meaningful: frozenset[bytes] = MEANINGFUL
         self.refusal_fields = b""
         self._emptied: asyncio.Future[None] | None = None
+
+    def tick(self) -> None:
+        """Every TICK_S."""
+        self.encoder.refresh(time.time())
+        self.deadlines.tick(self.loop.time())
+        if self.acceptor is not None:
+            self.acceptor.check_room()
 
     def enter(self, connection: OpenConnection, transport: asyncio.BaseTransport) -> None:
         """`connection` has been made."""

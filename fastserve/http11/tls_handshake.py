@@ -19,6 +19,9 @@ from fastserve.messages import error_response
 # The first byte of a client that speaks TLS: the type of the record that a handshake comes in (section 5.1).
 HANDSHAKE: Final = 0x16
 
+# Why there was none: they did not agree, the peer spoke something else, it took too long.
+FAILURES: Final = ("handshake", "not_tls", "timeout")
+
 _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
 
 
@@ -82,7 +85,7 @@ class Handshake(asyncio.Protocol):
         # It takes as many packets as a header section, or one more: what is long enough for the one is for the other.
         if now - self._since - TICK_S > self._listener.config.header_timeout_s:
             if not self._is_over:
-                self._certificates.failed_handshakes += 1
+                self._fail("timeout")
             self.close_now()
 
     # --- the handshake ---
@@ -95,7 +98,7 @@ class Handshake(asyncio.Protocol):
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
-            self._fail()
+            self._fail("handshake")
         self._tcp.write(self._outgoing.read())  # perhaps an alert
         if self._is_over:
             self._tcp.close()
@@ -113,12 +116,12 @@ class Handshake(asyncio.Protocol):
 
     def _refuse_plain(self) -> None:
         """Say in the clear what is wrong, as nginx does: mostly an address with http:// that should be https://."""
-        self._fail()
+        self._fail("not_tls")
         response = error_response(400, "TLS is spoken here: the address begins with https://")
         for piece in self._listener.encoder.encode_response(response, _CONNECTION_CLOSE, is_head=False):
             self._tcp.write(piece)
         self._tcp.write_eof()  # what still comes is dropped, until the peer closes or the deadline comes
 
-    def _fail(self) -> None:
+    def _fail(self, reason: str) -> None:
         self._is_over = True
-        self._certificates.failed_handshakes += 1
+        self._listener.metrics.failed_handshakes[reason] += 1

@@ -7,7 +7,6 @@ listener then names every request: the way of those with an id is the way that l
 from __future__ import annotations
 
 import re
-from collections.abc import Container
 from typing import Any, Final
 
 from opentelemetry import context, propagate, trace
@@ -25,24 +24,22 @@ _OF_MODEL: Final = re.compile(rb"/v1/models/[^/]+?(:predict|:predict_binary|/loa
 class ServerSpans:
     """Begins the span of a request."""
 
-    def __init__(self, tracer: Any, probes: Container[bytes]) -> None:
-        """probes: paths that have none, as they come every few seconds and would drown the rest."""
+    def __init__(self, tracer: Any) -> None:
         self._tracer = tracer
-        self._probes = probes
 
-    def begin(self, request: Request, addresses: Addresses, scheme: str) -> Any:
-        """The span of `request`, child of what its header fields tell of; None for a probe.
+    def begin(self, request: Request, addresses: Addresses) -> Any:
+        """The span of `request`, child of what its header fields tell of; None for what is quiet.
 
         It becomes the current one in this context, which must be the request's own. Whoever reads the fields from now
         on finds it as the parent in `traceparent`.
         """
         head = request.head
-        if head.path in self._probes and head.method in (b"GET", b"HEAD"):
+        if head.route.is_quiet:  # type: ignore[union-attr]  # routed when it was parsed
             return None
         carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.fields.items()}
         parent = propagate.extract(carrier)
         route = route_of(head)
-        attributes = attributes_of(head, addresses, scheme, route)
+        attributes = attributes_of(head, addresses, route)
         method = attributes["http.request.method"].replace("_OTHER", "HTTP")
         name = method if route is None else f"{method} {route}"
         kind = trace.SpanKind.SERVER
@@ -66,12 +63,12 @@ def route_of(head: Head) -> str | None:
     return (head.path.rstrip(b"/") or b"/").decode("latin-1")
 
 
-def attributes_of(head: Head, addresses: Addresses, scheme: str, route: str | None) -> dict[str, Any]:
+def attributes_of(head: Head, addresses: Addresses, route: str | None) -> dict[str, Any]:
     """By the names of the semantic conventions. Without the query, which may hold what nobody else should read."""
     attributes: dict[str, Any] = {
         "http.request.method": head.method.decode() if head.method in _METHODS else "_OTHER",
         "url.path": head.path.decode("latin-1"),
-        "url.scheme": scheme,
+        "url.scheme": "https" if addresses.is_encrypted else "http",
         "network.protocol.version": "1.0" if head.is_http10 else "1.1",
     }
     if route is not None:
@@ -98,8 +95,7 @@ class TracedConnection(LoggedConnection):
         self._span: Any = None  # of the request that is being answered
 
     def _answer_named(self, request: Request) -> None:
-        scheme = "http" if self._transport.get_extra_info("sslcontext") is None else "https"
-        self._span = self._spans.begin(request, self.addresses(request), scheme)
+        self._span = self._spans.begin(request, self.addresses(request))
         super()._answer_named(request)
 
     def _log(self, request: Request, status: int) -> None:

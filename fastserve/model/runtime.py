@@ -13,7 +13,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from fastserve.config import Config
-from fastserve.gpus import Gpus
+from fastserve.gpus import Gpu, Gpus
 from fastserve.model.condition import Condition
 from fastserve.model.contract import OPENAI_METHODS, Contract, Method
 from fastserve.model.directory import ModelDirectory
@@ -24,6 +24,7 @@ from fastserve.model.hooks import Hooks
 from fastserve.model.in_flight import Load
 from fastserve.model.steps import Job, Step, as_pair
 from fastserve.model.streams import Stream, StreamBudget
+from fastserve.model.tally import Tally
 from fastserve.model.threads import Completions, Workers
 from fastserve.model.typed import PREDICT, InputType, Unread
 from fastserve.model.version import ON_LOOP, Version
@@ -156,6 +157,7 @@ class Runtime:
         self._metrics = ModelMetrics()
         self.version: Version | None = None
         self._versions: list[Version] = []  # all whose threads may still run
+        self._gone = Tally()  # of those that are no more
         self.condition = Condition(loop, config, str(directory.path), self._pools)
         self.gpus = Gpus()
         self.health: HealthCheck | None = None
@@ -220,6 +222,11 @@ class Runtime:
     def forget(self, version: Version) -> None:
         """A version that does not serve has nothing in flight and no thread left."""
         self._versions.remove(version)
+        self._gone = self._gone.plus(version)
+
+    def tally(self) -> Tally:
+        """What all versions have counted."""
+        return functools.reduce(Tally.plus, self._versions, self._gone)
 
     @property
     def in_flight(self) -> int:
@@ -286,6 +293,13 @@ class Runtime:
         From the start on, not only after `load`. Raises only CancelledError.
         """
         return await self._scrapes.on_thread(lambda: self._metrics.expose(accept, names))
+
+    async def read_gpus(self) -> list[Gpu]:
+        """Each as it is now; none before the model is loaded. Raises only CancelledError."""
+        if not self.gpus.at_load:
+            return []
+        gpus, _ = await self._scrapes.on_thread(self.gpus.read)
+        return gpus or []
 
     def call_behind(self, function: Callable[[], None]) -> None:
         """Call `function` on the loop once a thread is free that plain calls run on: where Truss answers liveness."""

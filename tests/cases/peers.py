@@ -9,9 +9,10 @@ import json
 
 from fastserve.codec.json_text import decode_json
 from fastserve.endpoints.failures import refusal
+from fastserve.endpoints.paths import Answer, Finder
 from fastserve.endpoints.predict import read_content_type
 from fastserve.endpoints.probes import answer_liveness
-from fastserve.endpoints.router import Answer, Endpoints, Finder, Router
+from fastserve.endpoints.router import Endpoints, Router
 from fastserve.errors import RequestError
 from fastserve.interface.disconnection import Disconnection
 from fastserve.interface.request import Request as SeenRequest

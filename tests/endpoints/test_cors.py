@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
 from fastserve.endpoints.cors import CORS_FIELDS, Sharing
 from fastserve.messages import Head, Request, Response, Route
+from fastserve.metrics import EndpointMetrics, Metrics
 from tests.support.fakes import Peer
 from tests.support.responder import RecordingResponder
 from tests.support.watched import WatchedFields
 
 A, B = b"https://a.example", b"https://b.example"
-SEEN: list[Request] = []
 ALLOW, VARY = b"Access-Control-Allow-Origin", b"Vary: Origin\r\n"
 
 
 def answer(request: Request) -> None:
-    SEEN.append(request)
     request.connection.send_response(request, Response((200, b""), b"answer", b"X-Own: 1\r\n"))
 
 
@@ -49,6 +47,7 @@ def test_a_page_of_an_origin_on_the_list_may_read_the_answer() -> None:
     fields = ask(share(A, B), head_of(origin=B)).fields
     assert fields.startswith(b"X-Own: 1\r\n" + ALLOW + b": https://b.example\r\n")
     assert b"Access-Control-Expose-Headers: *\r\n" in fields
+    assert b"Timing-Allow-Origin: https://b.example\r\n" in fields
     assert VARY in fields
 
 
@@ -57,6 +56,7 @@ def test_others_may_not_and_caches_are_told_that_it_depends(origin: bytes) -> No
     for head in (head_of(origin=origin), head_of()):
         fields = ask(share(A, B), head).fields
         assert ALLOW not in fields
+        assert b"Timing" not in fields
         assert VARY in fields
 
 
@@ -64,6 +64,7 @@ def test_every_origin_is_one_answer_for_all() -> None:
     for head in (head_of(origin=A), head_of(origin=b"null"), head_of()):
         fields = ask(share(b"*"), head).fields
         assert ALLOW + b": *\r\n" in fields
+        assert b"Timing-Allow-Origin: *\r\n" in fields
         assert VARY not in fields
 
 
@@ -100,10 +101,19 @@ def test_a_model_that_speaks_of_cors_itself_has_the_last_word() -> None:
     assert ask(share(A, route=route), head_of(origin=A)) is own
 
 
-def test_refusals_remain_refusals_and_what_is_open_open() -> None:
+def test_all_else_of_a_route_is_as_it_was() -> None:
     for is_refusal, is_open in ((True, False), (False, True)):
-        route = share(A, route=Route(answer, is_refusal=is_refusal, is_open=is_open)).route(head_of())
-        assert (route.is_refusal, route.is_open) == (is_refusal, is_open)
+        found = Route(answer, EndpointMetrics(), is_refusal=is_refusal, is_open=is_open, lacks_room=lambda head: True)
+        route = share(A, route=found).route(head_of())
+        assert route.answer is not found.answer
+        assert all(getattr(route, name) is getattr(found, name) for name in Route.__slots__ if name != "answer")
+
+
+def test_a_preflight_is_counted_with_what_has_no_endpoint() -> None:
+    metrics = Metrics()
+    sharing = Sharing(["https://a.example"], lambda head: Route(answer), metrics)
+    head = head_of(b"OPTIONS", origin=A, access_control_request_method=b"POST")
+    assert sharing.route(head).endpoint is metrics.endpoint("none")
 
 
 def test_a_response_that_others_use_too_is_not_changed() -> None:
@@ -111,32 +121,6 @@ def test_a_response_that_others_use_too_is_not_changed() -> None:
     route = Route(lambda request: request.connection.send_response(request, common))
     ask(share(A, route=route), head_of(origin=A))
     assert common.fields == b""
-
-
-def test_json_and_streams_have_the_fields_and_all_else_goes_through() -> None:
-    responder = RecordingResponder()
-    request = Request(head_of(origin=A), b"", responder)
-    SEEN.clear()
-    share(A).route(request.head).answer(request)
-    (request,) = SEEN
-    connection = request.connection
-    connection.send_json(request, b"1")
-    assert responder.response is not None
-    assert responder.content == b"1"
-    assert ALLOW in responder.response.fields
-    responder.calls.clear()
-    connection.send_head(request, Response((200, b""), b""), 2, may_pause=True)
-    assert ALLOW in responder.response.fields
-    assert responder.length == 2
-    connection.send_chunks(request, [b"2"])
-    connection.send_end(request)
-    connection.abort(request)
-    connection.upgrade(request, lambda listener: asyncio.Protocol())
-    assert responder.calls == ["head", "chunks", "end", "abort", "upgrade"]
-    assert connection.addresses(request) == responder.addresses(request)
-    assert connection.can_write(request)
-    responder.is_writable = False
-    assert not connection.can_write(request)
 
 
 def test_what_cannot_be_read_is_shared_too_if_it_need_not_be_known_with_whom() -> None:

@@ -14,6 +14,7 @@ from fastserve.endpoints.keys import KEY_FIELDS, ApiKeys, Guard, read_key_file, 
 from fastserve.errors import SetupError
 from fastserve.http11.reader import FORM_TRIES
 from fastserve.messages import Head, Request, Response, Route
+from fastserve.metrics import Metrics
 from tests.support.fakes import Peer
 from tests.support.responder import RecordingResponder
 from tests.support.watched import WatchedFields
@@ -147,7 +148,9 @@ def test_a_guard_looks_at_two_fields_alone() -> None:
 
 
 def test_a_guard_lets_those_in_who_have_a_key_and_others_to_what_is_open() -> None:
-    guard = Guard(ApiKeys("", "key"), find)
+    metrics = Metrics()
+    guard = Guard(ApiKeys("", "key"), find, metrics)
+    assert metrics.rejected == {"unauthorized": 0}
     assert guard.route(head_of(x_api_key=b"key")) is CLOSED
     assert guard.route(head_of(b"/livez")) is OPEN
     refused = guard.route(head_of(x_api_key=b"no"))
@@ -157,7 +160,8 @@ def test_a_guard_lets_those_in_who_have_a_key_and_others_to_what_is_open() -> No
     assert responder.response is not None
     assert responder.response.kind[0] == 401
     assert b'WWW-Authenticate: Bearer realm="fastserve"\r\n' in responder.response.fields
-    assert guard.refused == 1
+    assert refused.endpoint is metrics.endpoint("none")
+    assert metrics.rejected == {"unauthorized": 1}
 
 
 # --- read anew ---

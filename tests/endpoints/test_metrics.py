@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from fastserve.endpoints.metrics import MetricsPage
+from fastserve.gpus import Gpu
 from fastserve.lifecycle import Lifecycle
 from fastserve.messages import Head, Request
 from fastserve.metrics import Metrics
 from fastserve.model.runtime import Runtime
+from fastserve.model.tally import Tally
 from tests.support.responder import RecordingResponder
 
 Outcome = tuple[tuple[bytes, str] | None, BaseException | None]
@@ -24,6 +27,7 @@ class FakeRuntime:
     in_flight = 3
     queued = 2
     slots = 1
+    condition = SimpleNamespace(shortage=SimpleNamespace(total=4), watchdog=None)
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome
@@ -34,6 +38,12 @@ class FakeRuntime:
         self.asked.append((accept, list(names)))
         await self.released.wait()
         return self.outcome
+
+    def tally(self) -> Tally:
+        return Tally()
+
+    async def read_gpus(self) -> list[Gpu]:
+        return [Gpu(0, "H200", 1, 2, 0.5)]
 
 
 def scrape(
@@ -61,6 +71,9 @@ def test_the_page_has_the_type_it_comes_with() -> None:
     assert responder.response is not None
     assert responder.response.kind == (200, b"text/plain; version=0.0.4")
     assert responder.content.endswith(b"\na 1\n")
+    for line in (b"fastserve_inflight_requests 3", b"fastserve_out_of_memory_total 4"):
+        assert b"\n" + line + b"\n" in responder.content
+    assert b'\nfastserve_gpu_memory_total_bytes{gpu="0",name="H200"} 2\n' in responder.content
 
 
 @pytest.mark.parametrize(

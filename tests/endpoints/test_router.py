@@ -130,6 +130,17 @@ def test_a_slash_more_at_the_end_of_a_path_changes_nothing(path: str) -> None:
     assert response.content == b"ready"
 
 
+def test_probes_and_scrapes_are_quiet_and_nothing_else_is() -> None:
+    quiet, probes = set(), {*LIVENESS, *READINESS, *METRICS}
+    for path, pairs in make_router().operations().items():
+        quiet |= {path for method, _ in pairs if ask(method, path.replace("{model}", "any"))[0].is_quiet}
+    model = "/v1/models/{model}"
+    predict = {model + ":predict", model + ":predict_binary"}  # whose GET is the probe of Truss's command line
+    assert quiet == {path.decode() for path in probes} | {model, model + "/loaded"} | predict
+    for method, path in (("POST", "/v1/models/any:predict"), ("POST", "/metrics"), ("GET", "/metrics/more")):
+        assert not ask(method, path)[0].is_quiet
+
+
 @pytest.mark.parametrize("path", ["/metrics", "/metrics/"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_metrics(method: str, path: str) -> None:

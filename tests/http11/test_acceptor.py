@@ -55,6 +55,7 @@ def test_it_pauses_at_its_capacity_and_goes_on_below(with_acceptor: Play) -> Non
         assert not acceptor.is_accepting
         acceptor.on_lost(1)
         assert acceptor.is_accepting
+        assert acceptor._metrics.paused == {"max_connections": 1}
 
     with_acceptor(2, scene)
 
@@ -110,6 +111,7 @@ def test_it_pauses_while_descriptors_are_short_whoever_has_them(with_acceptor: P
         acceptor._highest_fd += 1
         acceptor.check_room()
         assert acceptor.is_accepting
+        assert acceptor._metrics.paused == {"descriptors": 1}
 
     with_acceptor(2, scene)
 

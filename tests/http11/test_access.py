@@ -34,7 +34,8 @@ def lines() -> Iterator[list[str]]:
 
 def logged_peer(*, answers_at_once: bool = True) -> Peer:
     config = Config(access_log=True)
-    return Peer(config, connection=LoggedConnection, refused=(b"/refused",), answers_at_once=answers_at_once)
+    quiet, refused = (b"/livez",), (b"/refused",)
+    return Peer(config, connection=LoggedConnection, refused=refused, quiet=quiet, answers_at_once=answers_at_once)
 
 
 def test_each_answer_has_its_line_with_target_version_and_status(lines: list[str]) -> None:
@@ -57,10 +58,12 @@ def test_json_that_takes_the_long_way_has_one_line(lines: list[str]) -> None:
     assert lines == ["Handled request: POST /predict HTTP/1.1 200"]
 
 
-@pytest.mark.parametrize("path", [b"/", b"/v1/models/model", b"/v1/models/model/loaded", b"/metrics", b"/metrics/"])
-def test_probes_and_scrapes_have_none(lines: list[str], path: bytes) -> None:
-    logged_peer().send(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+def test_what_is_quiet_has_none(lines: list[str]) -> None:
+    peer = logged_peer()
+    peer.send(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     assert lines == []
+    peer.send(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert len(lines) == 1
 
 
 def test_an_answer_whose_peer_has_gone_has_none(lines: list[str]) -> None:

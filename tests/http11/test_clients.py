@@ -51,7 +51,7 @@ def test_further_ones_are_closed_until_one_has_gone() -> None:
     assert transport.is_aborted
     refused.connection_lost(None)
     assert scene.connect()[1].is_aborted
-    assert scene.listener.refused == 2
+    assert scene.listener.metrics.rejected == {"client_limit": 2}
     first.connection_lost(None)
     kept, transport = scene.connect()
     assert not transport.is_aborted

@@ -85,7 +85,7 @@ def test_one_that_is_not_done_in_the_time_of_a_header_section_is_given_up(sends:
     assert not peer.tcp.is_aborted
     peer.advance(1.5)
     assert peer.tcp.is_aborted
-    assert peer.certificates.failed_handshakes == 1
+    assert peer.listener.metrics.failed_handshakes == {"timeout": 1}
     peer.leave()
     assert not peer.listener.connections
 
@@ -103,7 +103,7 @@ def test_what_begins_like_one_and_is_none_is_closed(junk: bytes, answer: bytes) 
     super(TlsPeer, peer).send(junk)
     assert peer.tcp.sent[:1] == answer
     assert peer.tcp.is_closing_now
-    assert peer.certificates.failed_handshakes == 1
+    assert peer.listener.metrics.failed_handshakes == {"handshake": 1}
     peer.leave()
     assert not peer.listener.connections
 
@@ -130,6 +130,7 @@ def test_plain_http_is_answered_in_the_clear_and_waited_for() -> None:
     peer.advance(12.0)
     assert peer.tcp.is_aborted
     assert not peer.requests
+    assert peer.listener.metrics.failed_handshakes == {"not_tls": 1}
 
 
 def test_a_drain_waits_for_no_handshake() -> None:

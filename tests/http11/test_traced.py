@@ -30,7 +30,7 @@ _provider.add_span_processor(SimpleSpanProcessor(_exporter))
 
 class Traced(TracedConnection):
     def __init__(self, listener: Listener) -> None:
-        super().__init__(listener, ServerSpans(_provider.get_tracer("test"), {b"/livez"}))
+        super().__init__(listener, ServerSpans(_provider.get_tracer("test")))
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,8 @@ def _no_spans() -> Iterator[None]:
 
 def traced_peer(*, answers_at_once: bool = True, **settings: Any) -> Peer:
     config = Config(request_ids="all", **settings)
-    return Peer(config, connection=Traced, refused=(b"/refused",), answers_at_once=answers_at_once)
+    quiet, refused = (b"/livez",), (b"/refused",)
+    return Peer(config, connection=Traced, refused=refused, quiet=quiet, answers_at_once=answers_at_once)
 
 
 def asked(raw: bytes) -> tuple[Peer, Request]:
@@ -103,6 +104,13 @@ def test_it_is_the_current_span_for_whoever_answers() -> None:
     peer.listener.route = lambda head: route
     peer.send(CHILD)
     assert [trace.format_trace_id(trace_id) for trace_id in seen] == [PARENT[3:35]]
+
+
+def test_the_scheme_of_an_encrypted_connection_is_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = traced_peer()
+    monkeypatch.setattr(peer.transport, "get_extra_info", {"ssl_object": object()}.get)
+    peer.send(GET)
+    assert spans()[0].attributes["url.scheme"] == "https"
 
 
 def test_what_has_no_route_is_named_by_the_method_alone() -> None:

@@ -14,9 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from fastserve.config import Config
 from fastserve.errors import LoadError, ModelDefinitionError, SetupError
+from fastserve.gpus import Gpu
 from fastserve.model import version as version_module
 from fastserve.model.directory import ModelDirectory
 from fastserve.model.runtime import Runtime
+from fastserve.model.tally import Tally
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -170,3 +172,37 @@ def test_metrics_can_be_scraped_before_load(serve: Callable[..., Any]) -> None:
     page, error = serve(Plain(), scenario, loads=False)
     assert error is None
     assert list(text_string_to_metric_families(page[0].decode())) == []
+
+
+GPU = Gpu(0, "A", None, None, None)
+
+
+def test_gpus_are_read_on_the_thread_of_scrapes_if_there_are_any(
+    serve: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def read() -> list[Gpu]:
+        asked.append(threading.current_thread().name)
+        return [GPU]
+
+    async def scenario(runtime: Runtime) -> None:
+        monkeypatch.setattr(runtime.gpus, "read", read)
+        assert await runtime.read_gpus() == []
+        runtime.gpus.at_load = [GPU]
+        assert await runtime.read_gpus() == [GPU]
+        assert asked == ["fastserve-scrape-0"]
+
+    serve(Plain(), scenario)
+
+
+def test_what_a_version_has_counted_stays_when_it_is_gone(serve: Callable[..., Any]) -> None:
+    async def scenario(runtime: Runtime) -> None:
+        assert runtime.version is not None
+        runtime.version.pools[0].revived = 3
+        assert runtime.tally() == Tally(3)
+        assert runtime.version.stop()
+        runtime.forget(runtime.version)
+        assert runtime.tally() == Tally(3)
+
+    serve(Plain(), scenario)

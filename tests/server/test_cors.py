@@ -19,6 +19,13 @@ class Model:
     def chat_completions(self, x):
         yield "data: 1\\n\\n"
 """
+STUCK = """
+import logging, threading
+class Model:
+    def predict(self, x):
+        logging.info("begun")
+        threading.Event().wait()
+"""
 ORIGIN = "https://app.example"
 
 
@@ -70,6 +77,45 @@ def test_every_answer_may_be_read_by_the_page(raw: str, status: int, server: Ser
     assert answer.is_complete
     assert answer.fields["access-control-allow-origin"] == ORIGIN
     assert answer.fields["vary"] == "Origin"
+
+
+def test_where_the_time_went_and_the_id_are_there_for_the_page_too(server: Server) -> None:
+    fields = ask(server, raw_of("/predict", more="X-Server-Timing: 1\r\nX-Request-ID: mine\r\n")).fields
+    assert fields["server-timing"].startswith("queue;dur=")
+    assert fields["timing-allow-origin"] == ORIGIN
+    assert fields["x-request-id"] == "mine"
+    assert fields["access-control-expose-headers"] == "*"
+
+
+def test_answers_are_counted_as_without_it(server: Server) -> None:
+    more = "Access-Control-Request-Method: POST\r\n"
+
+    def counted() -> dict[str, int]:
+        page = ask(server, raw_of("/metrics", "", method="GET"), b"GET").content.decode()
+        found = re.findall(r'^fastserve_requests_total{endpoint="(predict|none)",code="(\d+)"} (\d+)$', page, re.M)
+        return {f"{endpoint} {code}": int(count) for endpoint, code, count in found}
+
+    before = counted()
+    ask(server, raw_of("/predict"))
+    ask(server, raw_of("/predict", key="wrong"))
+    ask(server, raw_of("/predict", "", more=more, method="OPTIONS"), b"OPTIONS")
+    after = counted()
+    rise = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name)}
+    assert rise == {"predict 200": 1, "none 401": 1, "none 204": 1}
+
+
+def test_content_for_which_there_is_no_room_is_refused_before_it_is_sent(tmp_path: Path) -> None:
+    flags = ["--cors-origin", ORIGIN, "--max-queue-bytes", "1"]
+    content = b'"' + b"x" * 300_000 + b'"'
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nOrigin: {ORIGIN}\r\nContent-Length: {len(content)}\r\n"
+    with serving(write_model(tmp_path, STUCK), *flags) as server, server.connect() as holding:
+        holding.sendall(head.encode() + b"\r\n" + content)
+        server.wait_for_log("begun")
+        with server.connect() as peer:
+            peer.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+            received = peer.recv(65536)
+        assert received.startswith(b"HTTP/1.1 429 ")
+        assert f"Access-Control-Allow-Origin: {ORIGIN}".encode() in received
 
 
 def test_a_preflight_takes_no_key(server: Server) -> None:

@@ -107,7 +107,7 @@ class Peer:
     """One end of a connection, with the server's side behind it.
 
     requests: what the route was given, in order. With `answers_at_once` each gets its path and content back as a 200.
-    refused: paths whose route is a refusal with 404.
+    refused: paths whose route is a refusal with 404. quiet: paths of probes.
     """
 
     def __init__(
@@ -116,6 +116,7 @@ class Peer:
         *,
         answers_at_once: bool = True,
         refused: tuple[bytes, ...] = (),
+        quiet: tuple[bytes, ...] = (),
         connection: type[Connection] = Connection,
     ) -> None:
         self.loop = FakeLoop()
@@ -125,6 +126,7 @@ class Peer:
         self.requests: list[Request] = []
         self.answers_at_once = answers_at_once
         self._refused = refused
+        self._quiet = quiet
         self.listener = Listener(cast(asyncio.AbstractEventLoop, self.loop), config or Config(), self._route)
         self.listener.encoder.refresh(0.0)  # the Date of two peers compared must be the same
         self.connection = connection(self.listener)
@@ -134,7 +136,7 @@ class Peer:
     def _route(self, head: Head) -> Route:
         if head.path in self._refused:
             return Route(lambda r: r.connection.send_response(r, Response((404, b""), b"no")), is_refusal=True)
-        return Route(self._answer)
+        return Route(self._answer, is_quiet=head.path in self._quiet)
 
     def _answer(self, request: Request) -> None:
         self.requests.append(request)

@@ -99,7 +99,7 @@ REASONS: Final = (
         ("inputs / GET /v1/websocket", "websocket / GET"),
     ),
     Reason(
-        "the metrics page is one page, whole, at both of its names",
+        "the metrics page is one page, whole, at both of its names, and begins with the server's own",
         ("inputs / * /metrics*", "metrics / before", "metrics / after", "metrics / without slash"),
     ),
     Reason("hot reload is there with --reload only", each("inputs", "GET /hot-reload")),
