@@ -15,6 +15,8 @@ import pytest
 import fastserve
 from fastserve.cli import make_parser
 from fastserve.config import KEYS_VARIABLE, OPTIONS, TRUSS_RUNTIME_KEYS, Config
+from tests.server.test_prometheus import ask_full
+from tests.server.test_prometheus import full as full
 from tests.server.test_rolling import DELAY_S, SERVICES
 from tests.support.process import Server, serving, write_model
 
@@ -72,10 +74,13 @@ def test_every_setting_and_variable_it_names_is_known() -> None:
     assert set(re.findall(r"\bFASTSERVE_[A-Z_]+[A-Z]\b", README)) <= variables
 
 
-def test_every_metric_it_names_is_told(echo: Server) -> None:
-    page = echo.request("GET", "/metrics")[1].decode()
-    for name, labels in re.findall(r"`(fastserve_\w+)(?:{(.*?)})?`", README):
-        assert re.search(rf"^# TYPE {name} ", page, re.MULTILINE), name
+def test_every_metric_it_names_is_told_and_no_other(full: Server) -> None:
+    page = ask_full(full, "GET", "/metrics")[1].decode()
+    named = re.findall(r"`(fastserve_\w+)(?:{(.*?)})?`", section("Metrics"))
+    told = set(re.findall(r"^# TYPE (fastserve_\w+) ", page, re.MULTILINE))
+    assert sorted(name for name, _ in named) == sorted(told)
+    assert set(re.findall(r"`(fastserve_\w+)", README)) <= told
+    for name, labels in named:
         for label in filter(None, labels.split(",")):
             assert re.search(rf'^{name}{{.*\b{label}="', page, re.MULTILINE), (name, label)
 

@@ -39,7 +39,7 @@ def of_model(runtime: Runtime) -> Iterator[Family]:
     if tally.batch_sizes is not None:
         yield size_histogram("fastserve_batch_size", "Inputs that predict was given at once.", tally.batch_sizes)
         yield total(
-            "fastserve_batch_retried", "Batches that failed and had each input tried alone.", tally.batches_retried
+            "fastserve_batch_retried", "Batches that failed and were tried anew in parts.", tally.batches_retried
         )
     if condition.watchdog is not None:
         yield from _of_watchdog(condition.watchdog)
