@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from fastserve.endpoints.relaying import RelayingResponder
-from fastserve.messages import Head, Request, Responder, Response, Route
+from fastserve.messages import Head, Request, Response, Route
 from fastserve.metrics import Metrics
 
 _ORIGIN: Final = b"origin"
@@ -58,8 +58,12 @@ class Sharing:
             )
         route = self._find(head)
 
+        def fields_for(response: Response) -> bytes:
+            """None if the model speaks of CORS itself."""
+            return b"" if b"access-control-allow-origin:" in response.fields.lower() else fields
+
         def answer(request: Request) -> None:
-            request.connection = SharedAnswers(request.connection, fields)
+            request.connection = RelayingResponder(request.connection, fields_for)
             route.answer(request)
 
         return route.with_answer(answer)
@@ -76,19 +80,3 @@ def _permissions(fields: Mapping[bytes, bytes]) -> bytes:
     asked = fields.get(_FIELDS, b"")
     lines = _METHODS + _MAX_AGE
     return lines + b"Access-Control-Allow-Headers: %b\r\n" % asked if _TOKENS.fullmatch(asked) else lines
-
-
-class SharedAnswers(RelayingResponder):
-    """The connection, with `fields` in the answer to one request.
-
-    A model's response that speaks of CORS itself is left as it is.
-    """
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, connection: Responder, fields: bytes) -> None:
-        super().__init__(connection)
-        self._fields = fields
-
-    def _fields_for(self, response: Response) -> bytes:
-        return b"" if b"access-control-allow-origin:" in response.fields.lower() else self._fields

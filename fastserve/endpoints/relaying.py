@@ -13,16 +13,14 @@ from fastserve.messages import JSON, Addresses, Request, Responder, Response
 
 
 class RelayingResponder:
-    """messages.Responder: `connection`, with `_fields_for` the response in what it sends."""
+    """messages.Responder: `connection`, with the fields for each response in what it sends."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_fields_for")
 
-    def __init__(self, connection: Responder) -> None:
+    def __init__(self, connection: Responder, fields_for: Callable[[Response], bytes]) -> None:
+        """fields_for: complete lines to be added; b"" for none."""
         self._connection = connection
-
-    def _fields_for(self, response: Response) -> bytes:
-        """Complete lines to be added; b"" for none."""
-        raise NotImplementedError
+        self._fields_for = fields_for
 
     def _with_fields(self, response: Response) -> Response:
         fields = self._fields_for(response)

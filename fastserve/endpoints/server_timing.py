@@ -13,7 +13,7 @@ from typing import Final
 
 from fastserve.endpoints.prediction import Prediction
 from fastserve.endpoints.relaying import RelayingResponder
-from fastserve.messages import Head, Responder, Response
+from fastserve.messages import Head, Response
 
 FIELD: Final = b"x-server-timing"
 
@@ -25,8 +25,12 @@ def wants_timing(head: Head) -> bool:
 
 def tell_timing(steps: Sequence[str], prediction: Prediction) -> None:
     """Have the answer of `prediction` tell where its time went. steps: the names of its methods, in order."""
-    request = prediction.request
-    request.connection = TimingResponder(request.connection, prediction, steps)
+    request, times = prediction.request, prediction.times  # not held itself: it holds the request
+
+    def fields_for(response: Response) -> bytes:
+        return encode_timing(steps, times, monotonic_ns())
+
+    request.connection = RelayingResponder(request.connection, fields_for)
 
 
 def durations(steps: Sequence[str], times: Sequence[int], now: int) -> Iterator[tuple[str, int]]:
@@ -44,17 +48,3 @@ def encode_timing(steps: Sequence[str], times: Sequence[int], now: int) -> bytes
     """The field, as a complete line. Durations are in milliseconds."""
     metrics = ", ".join(f"{name};dur={took / 1e6:.3f}" for name, took in durations(steps, times, now))
     return b"Server-Timing: %b\r\n" % metrics.encode()
-
-
-class TimingResponder(RelayingResponder):
-    """The connection, with the field in the answer to one request."""
-
-    __slots__ = ("_prediction", "_steps")
-
-    def __init__(self, connection: Responder, prediction: Prediction, steps: Sequence[str]) -> None:
-        super().__init__(connection)
-        self._prediction = prediction
-        self._steps = steps
-
-    def _fields_for(self, response: Response) -> bytes:
-        return encode_timing(self._steps, self._prediction.times, monotonic_ns())

@@ -16,8 +16,8 @@ from fastserve.options import KIB
 
 # As much as a record holds; less if the client asks for it (RFC 6066 section 4). OpenSSL goes record by record.
 RECORD_BYTES: Final = 16 * KIB
-# Encrypted before others have their turn of the loop: 256 KiB, which takes 0.3 ms with AES-GCM and with ChaCha20 alike,
-# the writes to TCP included (median of 240 turns over a loopback socket, 2-core VM).
+# Encrypted before others have their turn of the loop: 256 KiB, which takes 0.3 ms with AES-GCM and with ChaCha20
+# alike, the writes to TCP included (median of 240 turns over a loopback socket, 2-core VM).
 TURN_RECORDS: Final = 16
 
 

@@ -11,14 +11,13 @@ from tests.endpoints.test_prediction import Scene
 from tests.support.responder import RecordingResponder
 
 
-class Adding(RelayingResponder):
-    def _fields_for(self, response: Response) -> bytes:
-        return b"" if b"Own" in response.fields else b"Added: 1\r\n"
+def fields_for(response: Response) -> bytes:
+    return b"" if b"Own" in response.fields else b"Added: 1\r\n"
 
 
-def relayed() -> tuple[RecordingResponder, Adding, Request]:
+def relayed() -> tuple[RecordingResponder, RelayingResponder, Request]:
     responder = RecordingResponder()
-    adding = Adding(responder)
+    adding = RelayingResponder(responder, fields_for)
     return responder, adding, Request(Head(b"", b"POST", b"/p", b"/p", {}), b"", adding)
 
 
