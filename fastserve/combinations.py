@@ -31,6 +31,8 @@ def check_combinations(config: Config, arguments: Mapping[str, str]) -> None:
         for name in ("ssl_keyfile", "ssl_password_file"):
             if getattr(config, name):
                 raise SetupError(f"{OPTIONS[name].flag} does nothing without --ssl-certfile")
+    if not config.min_content_rate and config.content_grace_s != Config.content_grace_s:
+        raise SetupError("--timeout-content-grace does nothing with --min-content-rate 0")
     if config.max_connections_per_client > config.max_connections:
         raise SetupError(
             f"--max-connections-per-client {config.max_connections_per_client} does nothing: "

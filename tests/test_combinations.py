@@ -23,6 +23,7 @@ from fastserve.errors import SetupError
         ({"ssl_keyfile": "/a"}, {}, "--ssl-keyfile does nothing without --ssl-certfile"),
         ({"ssl_password_file": "/a"}, {}, "--ssl-password-file does nothing without --ssl-certfile"),
         ({"max_connections_per_client": 11, "max_connections": 10}, {}, "--max-connections-per-client 11 does"),
+        ({"min_content_rate": 0, "content_grace_s": 1.0}, {}, "--timeout-content-grace does nothing"),
     ],
 )
 def test_what_makes_no_sense_is_refused(said: dict[str, Any], arguments: dict[str, str], words: str) -> None:
@@ -44,6 +45,7 @@ def test_what_makes_no_sense_is_refused(said: dict[str, Any], arguments: dict[st
         ({"ssl_certfile": "/a"}, {}),
         ({"ssl_certfile": "/a", "ssl_keyfile": "/b", "ssl_password_file": "/c", "uds": "/d"}, {}),
         ({"max_connections_per_client": 10, "max_connections": 10}, {}),
+        ({"min_content_rate": 0}, {}),
     ],
 )
 def test_what_does_is_not(said: dict[str, Any], arguments: dict[str, str]) -> None:
