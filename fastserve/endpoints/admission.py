@@ -24,7 +24,7 @@ class Admission:
     most: requests at work or waiting; more are turned away. most_bytes: content that they may hold.
     """
 
-    __slots__ = ("_before", "_calls_before", "_max_queue", "_predict_s", "_share", "_slots", "most", "most_bytes")
+    __slots__ = ("_before", "_max_queue", "_service_s", "_slots", "most", "most_bytes")
 
     def __init__(self, config: Config) -> None:
         self._slots = config.predict_concurrency
@@ -32,9 +32,7 @@ class Admission:
         self.fit(1)
         self.most_bytes = config.max_queue_bytes
         self._before = (0, 0)  # count and sum of the predicts that have been looked at
-        self._predict_s = 0.0  # what one took, of late
-        self._calls_before = (0, 0)  # count of predicts, and of calls for them
-        self._share = 1.0  # of a call, what was for one predict, of late
+        self._service_s = 0.0  # what one took, of late
 
     def fit(self, at_once: int) -> None:
         """at_once: how many requests one slot takes, which are none of those that wait."""
@@ -44,22 +42,14 @@ class Admission:
         """Whether `size` bytes of content may be held. One request is let in alone, however large."""
         return not load.size or load.size + size <= self.most_bytes
 
-    def retry_after_s(self, load: Load, predicts: Histogram, calls: int | None = None) -> int:
+    def retry_after_s(self, load: Load, predicts: Histogram, at_once: int = 1) -> int:
         """When a slot will be free for one more request: all before it, at the time that a predict has taken of late.
 
-        predicts: how long they took. calls: so many for all of them, with batches; as many as they are without.
-        In whole seconds.
+        predicts: how long they took. at_once: how many requests one takes. In whole seconds.
         """
-        self._look(predicts, calls)
-        wait_s = load.jobs * self._share * self._predict_s / self._slots
-        return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))
-
-    def _look(self, predicts: Histogram, calls: int | None) -> None:
         count, total_ns = predicts.count, predicts.total_ns
         if count > self._before[0]:
-            self._predict_s = (total_ns - self._before[1]) * NANO / (count - self._before[0])
+            self._service_s = (total_ns - self._before[1]) * NANO / (count - self._before[0])
             self._before = (count, total_ns)
-        seen, seen_calls = self._calls_before
-        if calls is not None and calls > seen_calls and count > seen:
-            self._share = min(1.0, (calls - seen_calls) / (count - seen))  # more: those that are not over yet
-            self._calls_before = (count, calls)
+        wait_s = load.jobs * self._service_s / (self._slots * at_once)
+        return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))

@@ -253,20 +253,19 @@ class MethodEndpoint:
 
     def fit(self) -> None:
         """Another version of the model serves, which may take more or fewer requests at once."""
-        batches = self.entry.batches
-        self._bounds.fit(1 if batches is None else batches.at_once)
+        self._bounds.fit(self._at_once())
         self._most = self._bounds.most
 
-    def _calls(self) -> int | None:
-        """Of predict so far, if they are not one for each request."""
+    def _at_once(self) -> int:
+        """How many requests one slot takes."""
         batches = self.entry.batches
-        return None if batches is None else batches.total
+        return 1 if batches is None else batches.at_once
 
     def _turn_away(self, request: Request, reason: str) -> None:
         """More wait than is allowed: nothing of it has been looked at, so it may be sent again."""
         self._server_metrics.rejected[reason] += 1
         load = self.entry.load
-        retry_s = self._bounds.retry_after_s(load, self.metrics.predict, self._calls())
+        retry_s = self._bounds.retry_after_s(load, self.metrics.predict, self._at_once())
         message = f"too much is waiting ({load.jobs} requests); try again in {retry_s} s"
         fields = b"Retry-After: %d\r\n" % retry_s
         response = truss_error(self._full_status, FROM_SERVER, message, fields)

@@ -45,14 +45,11 @@ class Batches:
             self.sizes[inputs] = self.sizes.get(inputs, 0) + 1
 
     @property
-    def total(self) -> int:
-        """Batches so far."""
-        return sum(list(self.sizes.values()))  # a copy: threads go on counting
-
-    @property
     def at_once(self) -> int:
-        """Inputs that a batch takes at most; 1 if that is for the model to say."""
-        return self.settings.max_size if self.size_of is None else 1
+        """Inputs that a batch takes when many wait; by those so far, if it is for the model to say."""
+        if self.size_of is None:
+            return self.settings.max_size
+        return max(list(self.sizes), default=1)  # a copy: threads go on counting
 
     def count_retried(self) -> None:
         """A batch has failed. From any thread."""

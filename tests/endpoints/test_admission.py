@@ -57,16 +57,8 @@ def test_what_predicts_took_of_late_counts() -> None:
     assert admission.retry_after_s(loaded(jobs=4), histogram) == 8  # none has ended since
 
 
-def test_a_call_for_many_counts_once() -> None:
-    admission, histogram = Admission(Config()), predicts(*[2.0] * 32)
-    assert admission.retry_after_s(loaded(jobs=64), histogram, calls=1) == 4
-    for _ in range(32):
-        histogram.note(2 * SECOND)
-    assert admission.retry_after_s(loaded(jobs=64), histogram, calls=5) == 16  # it were eight in a batch
-    histogram.note(2 * SECOND)
-    assert admission.retry_after_s(loaded(jobs=64), histogram, calls=5) == 16  # a late one of the same batches
-    histogram.note(2 * SECOND)
-    assert admission.retry_after_s(loaded(jobs=64), histogram, calls=9) == 128  # most of them go on yet
+def test_a_predict_of_many_counts_once() -> None:
+    assert Admission(Config(predict_concurrency=2)).retry_after_s(loaded(jobs=64), predicts(3.0), at_once=16) == 6
 
 
 def test_without_any_predict_a_second_is_told() -> None:

@@ -8,15 +8,16 @@ from fastserve.model.batching import Batching
 
 def test_batches_are_counted_by_their_size() -> None:
     batches = Batches(Batching(8))
-    assert batches.total == 0
     for inputs in (3, 3, 5):
         batches.count(inputs)
     assert batches.sizes == {3: 2, 5: 1}
-    assert batches.total == 3
 
 
-def test_how_many_a_batch_takes_is_known_unless_the_model_measures_them() -> None:
+def test_how_many_a_batch_takes_is_known_or_learned_if_the_model_measures_them() -> None:
     batches = Batches(Batching(8))
     assert batches.at_once == 8
     batches.size_of = len
     assert batches.at_once == 1
+    for inputs in (2, 5, 3):
+        batches.count(inputs)
+    assert batches.at_once == 5
