@@ -154,7 +154,10 @@ def run(case: Case, seconds: float) -> list[Bar]:
         with watching(server.port) as watch:
             answered = uvloop.run(overload(server.port, request, TIMES * most, seconds, case.clients))
         waited_s = footprint_of(server.pid).waited_s - waited_s
-        print(f"  others, its own workers included, had the core for {waited_s:.1f} s while its loop had work", flush=True)
+        print(
+            f"  others, its own workers included, had the core for {waited_s:.1f} s while its loop had work",
+            flush=True,
+        )
         server.check(case.question)
     return bars_of(most, answered, watch.times, seconds)
 
