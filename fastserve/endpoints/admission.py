@@ -1,4 +1,4 @@
-"""Whether one more request may come in, and when to try again if not: bounds on how many wait, what they hold, how long.
+"""Whether one more request may come in, when to try again if not, and how late it may begin: bounds on what waits.
 
 Knows the numbers only; the endpoint refuses, `model/in_flight.py` counts. Made by `predict.py`.
 """
