@@ -143,7 +143,18 @@ def _models() -> list[Workload]:
         )
         for c in (1, 8, 32)
     ]
-    return mlp + minilm
+    batched = [
+        Workload(
+            f"minilm-batched-c{c}",
+            f"MiniLM embeddings, batches of up to 32, c={c}",
+            "minilm_batched",
+            questions.minilm_batched(),
+            Closed(c),
+            needs_torch=True,
+        )
+        for c in (1, 32)
+    ]
+    return mlp + minilm + batched
 
 
 def _slots() -> list[Workload]:

@@ -22,7 +22,9 @@ NO_HTTP: Final = "parses no request"
 LARGE: Final = ("upload", "download", "tensor")
 STREAMS: Final = ("stream", "stream_coroutine", "paced")
 PLAIN: Final = ("echo", "sleep", "mlp", "minilm", "matmul")
-WORKS: Final = ("echo", "echo_coroutine", "echo_steps", *STREAMS, *LARGE, *PLAIN[1:])
+BATCHED: Final = ("minilm_batched",)
+WORKS: Final = ("echo", "echo_coroutine", "echo_steps", *STREAMS, *LARGE, *PLAIN[1:], *BATCHED)
+NO_BATCHES: Final = dict.fromkeys(BATCHED, "gathers no batches")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,8 @@ def _except(*works: str, why: str) -> dict[str, str]:
 
 
 def _fastserve(job: Job) -> list[str]:
-    model = HERE / "fastserve" / "large" if job.work in ("upload", "download") else HERE / "truss_style"
+    own = {"upload": "large", "download": "large", "minilm_batched": "batched"}
+    model = HERE / "fastserve" / own[job.work] if job.work in own else HERE / "truss_style"
     flags = ["--port", str(job.port), "--concurrency", str(job.slots), "--max-request-size", str(MAX_CONTENT)]
     # Beyond its default of 10,000 connections: the idle ones, and the load beside them.
     return [str(job.python), "-m", "fastserve", str(model), *flags, "--max-connections", "12000"]
@@ -168,6 +171,7 @@ CONTESTANTS: Final = (
         ("uvicorn", "uvloop", "httptools", "orjson", *ARRAYS),
         _uvicorn("app:application", "--loop", "uvloop", "--http", "httptools"),
         code="asgi",
+        lacks=NO_BATCHES,
     ),
     Contestant(
         "granian",
@@ -176,6 +180,7 @@ CONTESTANTS: Final = (
         ("granian", "uvloop", "orjson", *ARRAYS),
         _granian,
         code="asgi",
+        lacks=NO_BATCHES,
     ),
     Contestant(
         "fastapi",
@@ -184,6 +189,7 @@ CONTESTANTS: Final = (
         ("fastapi", "uvicorn[standard]", *ARRAYS),
         _uvicorn("app:app"),
         path="/{work}",
+        lacks=NO_BATCHES,
     ),
     Contestant(
         "truss",
@@ -193,6 +199,7 @@ CONTESTANTS: Final = (
         _truss,
         path="/v1/models/model:predict",
         more=("-r", "{site}/truss/templates/server/requirements.txt"),
+        lacks=NO_BATCHES,
     ),
     Contestant(
         "litserve",
@@ -229,7 +236,11 @@ CONTESTANTS: Final = (
         ("cog", *ARRAYS),
         _cog,
         path="/predictions",
-        lacks={**dict.fromkeys(STREAMS, "gathers what is yielded"), **dict.fromkeys(LARGE, "content is JSON")},
+        lacks={
+            **dict.fromkeys(STREAMS, "gathers what is yielded"),
+            **dict.fromkeys(LARGE, "content is JSON"),
+            **NO_BATCHES,
+        },
         environment={"COG_LOG_LEVEL": "warning"},  # else two lines for each prediction
         is_wrapped=True,
     ),

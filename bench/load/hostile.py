@@ -15,6 +15,7 @@ import time
 
 from bench import questions
 from bench.load.alone import alone
+from bench.load.watch import put_first
 from bench.server import LOAD_CORE
 from tests.support.crowd import crowd_at
 from tests.support.floods import FLOODS
@@ -60,14 +61,6 @@ def show(name: str, alone: Report, attacked: Report, before: Footprint, after: F
     )
     for mistake in attacked.mistakes:
         print(f"    WRONG: {mistake}")
-
-
-def put_first(pid: int) -> None:
-    """Let the client have the core whenever it wants it, or its times would be those of the attacker beside it."""
-    try:
-        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:  # for root alone
-        os.nice(5)
 
 
 def main() -> None:

@@ -111,6 +111,24 @@ def _times(run: Run, workload: str, contestant: str) -> str:
     return f"{ratio:,.1f} times" if ratio is not None else ""
 
 
+def batching(run: Run) -> str:
+    """What each that gathers batches makes of MiniLM with and without them: throughput at c=32, latency at c=1."""
+    lines = [
+        "| MiniLM | requests/s, c=32, one by one | in batches | times | p50 ms, c=1, one by one | in batches |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, contestant in field.BY_NAME.items():
+        rates = [run.cell(f"minilm{kind}-c32", name, "rps") for kind in ("", "-batched")]
+        medians = [run.cell(f"minilm{kind}-c1", name, "p50_us") for kind in ("", "-batched")]
+        one, batched, alone, gathered = (None if cell is None else cell.median for cell in (*rates, *medians))
+        if one is not None and batched is not None and alone is not None and gathered is not None:
+            lines.append(
+                f"| {contestant.title} | {one:,.0f} | {batched:,.0f} | {batched / one:.1f} "
+                f"| {alone / 1000:,.2f} | {gathered / 1000:,.2f} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else NOTHING
+
+
 def shares(run: Run) -> str:
     """What bench/shares.py has sampled, if it has been run; not part of `run`."""
     return SHARES.read_text() if SHARES.exists() else NOTHING
@@ -124,5 +142,6 @@ PLACES: Final[Mapping[str, Callable[[Run], str]]] = {
     "slots": against_slots,
     "shares": shares,
     "distance": distance,
+    "batching": batching,
     **{name: _table(name) for name in workloads.BY_NAME},
 }

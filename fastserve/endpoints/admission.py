@@ -1,4 +1,4 @@
-"""Whether one more request may come in, and when to try again if not: a bound on how many wait, and on their content.
+"""Whether one more request may come in, when to try again if not, and how late it may begin: bounds on what waits.
 
 Knows the numbers only; the endpoint refuses, `model/in_flight.py` counts. Made by `predict.py`.
 """
@@ -16,6 +16,10 @@ from fastserve.model.in_flight import Load
 # most an hour, lest one slow answer keep clients away for longer than a restart would take.
 LEAST_RETRY_S: Final = 1
 MOST_RETRY_S: Final = 3600
+
+# By so many times what a predict takes it must begin before its deadline. Of a queue that is longer than the deadline
+# each begins at the last moment there is; half of them would then be late if that were once what a predict takes.
+SPARE: Final = 1.5
 
 
 class Admission:
@@ -47,9 +51,17 @@ class Admission:
 
         predicts: how long they took. at_once: how many requests one takes. In whole seconds.
         """
+        wait_s = load.jobs * self._service_of_late_s(predicts) / (self._slots * at_once)
+        return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))
+
+    def spare_ns(self, predicts: Histogram) -> int:
+        """How long before its deadline a predict must begin to be over in time, as far as that is known."""
+        return round(SPARE * self._service_of_late_s(predicts) / NANO)
+
+    def _service_of_late_s(self, predicts: Histogram) -> float:
+        """What one predict took, since it was asked last that any was over."""
         count, total_ns = predicts.count, predicts.total_ns
         if count > self._before[0]:
             self._service_s = (total_ns - self._before[1]) * NANO / (count - self._before[0])
             self._before = (count, total_ns)
-        wait_s = load.jobs * self._service_s / (self._slots * at_once)
-        return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))
+        return self._service_s

@@ -47,6 +47,8 @@ Prepare = Callable[[Prediction], None]
 # A `--timeout` shorter than this is kept to the millisecond, by a timer for each request; the sweep, which costs
 # nothing, is half a second late at worst: a tenth of it.
 HASTY_S: Final = 5.0
+# Of the requests that one tick asks, the first alone makes the endpoint learn: less than the time between two ticks.
+LEARN_NS: Final = 250_000_000
 
 
 class MethodEndpoint:
@@ -86,6 +88,8 @@ class MethodEndpoint:
         self._most = self._bounds.most
         self._full_status = int(config.overload_status)
         self.timeout_ns = round(config.timeout_s / NANO) if config.timeout_s else NEVER
+        self.begin_ns = self.timeout_ns  # from its arrival: when it is too late to begin
+        self._spare_ns = self._learns_at = 0
         self._tells_timing = config.server_timing
         self.slow_ns = round(config.slow_request_s / NANO) if config.slow_request_s else NEVER
         self._hasty_s = config.timeout_s if 0 < config.timeout_s < HASTY_S else None
@@ -287,6 +291,23 @@ class MethodEndpoint:
 
     def count_expired(self, stage: str) -> None:
         self._server_metrics.expired[stage] += 1
+
+    def learn(self, now: int) -> None:
+        """Once a tick, while anything is in flight: what predicts take, and so when it is too late to begin one.
+
+        Those who have waited longest are served first: of a queue that is longer than the deadline each would begin
+        just in time to be late, and the model work for nobody.
+        """
+        if now >= self._learns_at:
+            self._learns_at = now + LEARN_NS
+            self._spare_ns = self._bounds.spare_ns(self.metrics.predict)
+            self.begin_ns = self.time_to_begin_ns(self.timeout_ns)
+
+    def time_to_begin_ns(self, limit_ns: int) -> int:
+        """How long after its arrival one may begin who is to be answered within `limit_ns`; at least half of that, or
+        nobody would learn when predicts that have taken longer become faster.
+        """
+        return limit_ns - min(self._spare_ns, limit_ns // 2)
 
     def _refuse(self, request: Request, error: BaseException) -> None:
         response = refusal(error) if type(error) is RequestError else failure(error, self.directory)

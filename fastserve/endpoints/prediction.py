@@ -93,7 +93,7 @@ class Prediction(Job):
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
         self.times = [arrived]
-        self.expires = arrived + endpoint.timeout_ns
+        self.expires = arrived + endpoint.begin_ns
         self.size = 0
         self.error = self.context = self.stream = self.task = None
         self.is_cancelled = self.is_over = self.is_shielded = self.is_unread = False
@@ -214,8 +214,17 @@ class Prediction(Job):
         self._endpoint.count_cancelled(self)
         self._let_go()
 
+    def limit(self, limit_ns: int) -> int:
+        """It is to be answered so long after its arrival, or sooner if its server says so. Returns when that is."""
+        endpoint = self._endpoint
+        limit_ns = min(limit_ns, endpoint.timeout_ns)
+        self.expires = self.times[0] + endpoint.time_to_begin_ns(limit_ns)
+        return self.times[0] + limit_ns
+
     def on_tick(self) -> None:
-        if monotonic_ns() >= self.expires:
+        now = monotonic_ns()
+        self._endpoint.learn(now)
+        if now >= self.times[0] + self._endpoint.timeout_ns:
             self.expire()
 
     def expire(self) -> None:

@@ -37,8 +37,8 @@ def read_timeout(head: Head) -> float | None:
 
 def expire_within(timeout_s: float, loop: asyncio.AbstractEventLoop, prediction: Prediction) -> None:
     """Have `prediction` expire after so long, or when its server's own time is over, if that is sooner."""
-    prediction.expires = min(prediction.expires, prediction.times[0] + round(timeout_s / NANO))
-    left_s = max(0.0, (prediction.expires - monotonic_ns()) * NANO)
+    deadline = prediction.limit(round(timeout_s / NANO))
+    left_s = max(0.0, (deadline - monotonic_ns()) * NANO)
     timer = loop.call_later(left_s, prediction.expire)
     if prediction.disconnection is None:
         prediction.disconnection = Disconnection()

@@ -38,7 +38,7 @@ class Job:
     value: the payload; then what the latest step returned; at last what `encode` made of the result.
     error: what user code raised, or a ModelError; None if all went well.
     times: when it arrived, then when each step began and ended, in ns of the monotonic clock: an odd number of them
-        while it waits for a step. expires: when it must have been answered, on the same clock.
+        while it waits for a step. expires: when it is too late to begin it, on the same clock.
     size: bytes of large content that it holds; 0 for all others. load: what it counts to.
     context: that of the request, copied: what user code sets in it is seen by this job's later steps alone.
     stream: the result is a generator, and this is its output.

@@ -101,8 +101,27 @@ def test_embeddings_are_checked_for_their_length() -> None:
     row = [384**-0.5] * 384
     assert questions.minilm().is_answer(json.dumps({"embeddings": [row]}).encode(), False)
     assert not questions.minilm().is_answer(json.dumps({"embeddings": [[*row[:-1], 1.0]]}).encode(), False)
+    assert questions.minilm_batched().is_answer(json.dumps({"embeddings": [row]}).encode(), False)
+    assert questions.minilm_batched().is_answer(json.dumps([row]).encode(), False)
+    assert not questions.minilm_batched().is_answer(json.dumps([row, row]).encode(), False)
     assert questions.mlp(1, 2).is_answer(b'{"y": [[1, 2]]}', False)
     assert not questions.mlp(1, 2).is_answer(b'{"y": [[1]]}', False)
+
+
+def test_a_batch_is_encoded_at_once_and_each_gets_its_own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[list[str]] = []
+
+    def encode(texts: list[str]) -> Any:
+        encoded.append(texts)
+        return np.array([[float(len(text))] for text in texts])
+
+    monkeypatch.setattr(work, "load_encoder", lambda: encode)
+    predict = work.load_minilm_batched()  # type: ignore[no-untyped-call]
+    assert predict([{"texts": ["a", "bb"]}, {"texts": ["ccc"]}]) == [
+        {"embeddings": [[1.0], [2.0]]},
+        {"embeddings": [[3.0]]},
+    ]
+    assert encoded == [["a", "bb", "ccc"]]
 
 
 def test_a_timed_predict_says_how_long_it_took_and_since_when_none_had_run(monkeypatch: pytest.MonkeyPatch) -> None:

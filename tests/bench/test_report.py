@@ -174,6 +174,18 @@ def test_peers_are_compared_with_fastserve(run: Run) -> None:
     assert "| FastAPI on uvicorn | 20.0 times |" in page.against_peers(run)
 
 
+def test_batches_are_compared_with_one_by_one_for_those_that_have_both(run: Run) -> None:
+    measured = {
+        "minilm-c1": {"fastserve": rounds(40, p50_us=20_000.0), "mosec": rounds(39)},
+        "minilm-c32": {"fastserve": rounds(50), "mosec": rounds(49), "truss": rounds(48)},
+        "minilm-batched-c1": {"fastserve": rounds(40, p50_us=20_100.0), "mosec": {"rounds": [], "error": "late"}},
+        "minilm-batched-c32": {"fastserve": rounds(110), "mosec": rounds(100)},
+    }
+    assert page.batching(run) == page.NOTHING
+    (row,) = page.batching(run.joined(later(run), measured)).splitlines()[2:]
+    assert row == "| fastserve | 50 | 110 | 2.2 | 20.00 | 20.10 |"
+
+
 def test_the_distance_to_the_floor_is_told_layer_upon_layer(run: Run) -> None:
     assert "| sync-c64 | 20.0 | 4.0 | 16.0 | 40.0 |" in page.distance(run)
     assert "sync-c1 " not in page.distance(run)

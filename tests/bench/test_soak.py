@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from bench import soak
 from bench.load import traffic
 from bench.load.alone import MODELS
 from bench.load.traffic import SCENES, SCENES_OF_30, Traffic, WrongError
 from bench.soak import FLAT_KB, complaints_of, growth_of, unexplained
 from tests.support.footprint import Footprint
-from tests.support.process import Server, serving
+from tests.support.process import Server, serving, write_model
 
 GOOD = json.dumps({"levelname": "INFO", "message": "ready"})
 ASKED = json.dumps({"levelname": "ERROR", "message": "x", "exc_info": "Traceback\nValueError: failing as asked"})
@@ -116,6 +117,31 @@ def test_mistakes_are_counted_and_do_not_stop_the_others(server: Server, monkeyp
     assert len(running.mistakes) == traffic.MANY_MISTAKES
     assert running.mistaken == running.played["asks"] > traffic.MANY_MISTAKES
     assert running.mistakes[0] == "asks: WrongError('as asked')"
+
+
+LIES = """
+import logging
+
+class Model:
+    def predict(self, wish):
+        logging.warning("odd")
+        return {"echo": wish if wish == {"what": "echo"} else "a lie"}
+"""
+
+
+def test_a_server_that_lies_and_complains_does_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path / "soak", LIES)
+    monkeypatch.setattr(soak, "MODELS", tmp_path)
+    monkeypatch.setattr(soak, "REST_S", 0.0)
+    monkeypatch.setattr(traffic, "SCENES_OF_30", {"asks": 30})
+    monkeypatch.setattr("bench.soak.os.sched_setaffinity", lambda *_: None)
+    monkeypatch.setattr("bench.server.CACHE", tmp_path)
+    assert soak.main(["--minutes", "0.01"]) == 1
+    told = capsys.readouterr().out
+    assert "WRONG: asks: WrongError" in told
+    assert "LOGGED: " in told
 
 
 def test_every_scene_has_its_share() -> None:

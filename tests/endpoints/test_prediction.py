@@ -40,9 +40,11 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.timers: list[Any] = []
+        self.delays_s: list[float] = []
 
     def call_later(self, delay_s: float, callback: Any) -> FakeTimer:
         self.timers.append(callback)
+        self.delays_s.append(delay_s)
         return FakeTimer()
 
     def call_soon(self, callback: Any, *arguments: Any) -> None:

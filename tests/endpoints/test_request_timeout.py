@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from time import monotonic_ns
+
 import orjson
 import pytest
 
+from fastserve.endpoints.predict import LEARN_NS
+from fastserve.endpoints.prediction import Prediction
 from fastserve.endpoints.request_timeout import LEAST_S, MOST_S, read_timeout
 from fastserve.errors import DeadlineError, RequestError
 from fastserve.messages import MEANINGFUL, Head
 from tests.endpoints.test_prediction import Scene
 
 FIELD = b"x-request-timeout"
+SECOND = 1_000_000_000
 
 
 def head(said: bytes | None) -> Head:
@@ -95,12 +100,70 @@ def test_the_sweep_answers_only_what_is_due(timeout_s: float) -> None:
     prediction = scene.post()
     prediction.on_tick()
     assert scene.responder.calls == []
-    prediction.expires = prediction.times[0] - 1
+    prediction.times[0] -= round(timeout_s * SECOND)
     prediction.on_tick()
-    assert scene.responder.calls == ["response"]
+    assert scene.responder.calls == (["response"] if timeout_s else [])
 
 
 def test_a_short_timeout_of_the_servers_has_a_timer_for_each_request() -> None:
     scene = Scene(timeout_s=1.0).ready()
     scene.post()
     assert len(scene.loop.timers) == 1
+
+
+def left_to_begin_s(prediction: Prediction) -> float:
+    return (prediction.expires - prediction.times[0]) / SECOND
+
+
+def test_what_would_be_late_is_not_begun() -> None:
+    scene = Scene(timeout_s=10.0).ready()
+    for _ in range(2):
+        scene.metrics.methods["predict"].predict.note(SECOND)
+    first = scene.post()
+    assert left_to_begin_s(first) == 10
+    first.on_tick()
+    second = scene.post()
+    assert left_to_begin_s(second) == 8.5
+    second.times[0] -= 9 * SECOND
+    second.on_tick()
+    assert scene.responder.calls == []  # it may be running, and has a second left
+    second.times[0] -= 2 * SECOND
+    second.on_tick()
+    assert scene.responder.calls == ["response"]
+
+
+def test_so_it_is_with_the_time_that_a_request_gives_itself() -> None:
+    scene = Scene(timeout_s=100.0).ready()
+    scene.metrics.methods["predict"].predict.note(SECOND)
+    scene.post().on_tick()
+    assert left_to_begin_s(scene.post(**{"x-request-timeout": b"5"})) == 3.5
+    assert scene.loop.delays_s[-1] == pytest.approx(5, abs=0.5)  # it is told when its time is over, not before
+    assert left_to_begin_s(scene.post(**{"x-request-timeout": b"50"})) == 48.5
+
+
+def test_what_a_predict_never_manages_in_time_is_begun_nevertheless() -> None:
+    scene = Scene(timeout_s=10.0).ready()
+    scene.metrics.methods["predict"].predict.note(30 * SECOND)
+    scene.post().on_tick()
+    assert left_to_begin_s(scene.post()) == 5  # or nobody would learn that it has become faster
+    assert left_to_begin_s(scene.post(**{"x-request-timeout": b"2"})) == 1
+
+
+def test_what_predicts_take_is_learned_once_a_tick() -> None:
+    scene = Scene(timeout_s=10.0).ready()
+    predicts = scene.metrics.methods["predict"].predict
+    predicts.note(SECOND)
+    waiting = [scene.post() for _ in range(3)]
+    waiting[0].on_tick()
+    predicts.note(2 * SECOND)
+    waiting[1].on_tick()
+    assert left_to_begin_s(scene.post()) == 8.5
+    scene.endpoint.learn(monotonic_ns() + LEARN_NS)
+    assert left_to_begin_s(scene.post()) == 7
+
+
+def test_without_a_limit_nothing_is_too_late() -> None:
+    scene = Scene(timeout_s=0.0).ready()
+    scene.metrics.methods["predict"].predict.note(SECOND)
+    scene.post().on_tick()
+    assert left_to_begin_s(scene.post()) > 10**9

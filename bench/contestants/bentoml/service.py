@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import bentoml
+import numpy as np
 import work
 
 OPTIONS = {"workers": 1, "threads": work.SLOTS, "traffic": {"timeout": 60}, "logging": {"access": {"enabled": False}}}
@@ -58,6 +59,18 @@ class Upload:
         return work.upload(content.read_bytes())
 
 
+@bentoml.service(**OPTIONS)
+class Batched:
+    """A batch is an array here, and a request is as many items of it as it likes."""
+
+    def __init__(self) -> None:
+        self.encode = work.load_plain("encoder")
+
+    @bentoml.api(route="/predict", batchable=True, max_batch_size=work.BATCH)
+    def predict(self, texts: list[str]) -> np.ndarray:
+        return self.encode(texts).numpy()
+
+
 SERVICES = {
     "echo_coroutine": Coroutine,
     "echo_steps": Steps,
@@ -65,5 +78,6 @@ SERVICES = {
     "stream_coroutine": StreamCoroutine,
     "paced": StreamCoroutine,
     "upload": Upload,
+    "minilm_batched": Batched,
 }
 Service = SERVICES.get(work.WORK, Plain)

@@ -67,5 +67,7 @@ WORKERS = {"echo_steps": Steps, "stream": Stream, "upload": Upload, "download": 
 if __name__ == "__main__":
     server = Server()
     route = "/stream" if work.WORK == "stream" else "/inference"
-    server.append_worker(WORKERS.get(work.WORK, Plain), num=work.SLOTS, route=route)
+    # 1 ms is the shortest wait that it has; its default is 10.
+    batches = {"max_batch_size": work.BATCH, "max_wait_time": 1} if work.WORK == "minilm_batched" else {}
+    server.append_worker(WORKERS.get(work.WORK, Plain), num=work.SLOTS, route=route, **batches)
     server.run()

@@ -19,9 +19,8 @@ STREAMS = {"stream": work.stream, "stream_coroutine": work.stream_coroutine, "pa
 )
 class Model:
     def __init__(self):
-        self.answer = getattr(self, work.WORK, None)
-        if self.answer is None:
-            self.answer = self.plain
+        self.answer = getattr(self, work.WORK, self.plain)
+        if self.answer in (self.plain, self.minilm_batched):
             self.model = work.load_plain(work.WORK)
 
     async def __call__(self, request: Request):
@@ -29,6 +28,13 @@ class Model:
 
     async def plain(self, request):
         return self.model(await request.json())
+
+    async def minilm_batched(self, request):
+        return await self.predict(await request.json())
+
+    @serve.batch(max_batch_size=work.BATCH, batch_wait_timeout_s=0)
+    async def predict(self, payloads):
+        return self.model(payloads)
 
     async def echo_coroutine(self, request):
         return await work.echo_coroutine(await request.json())

@@ -3,9 +3,9 @@ import time
 
 class Model:
     def predict(self, model_input):
-        """{"seconds": S}: pure Python for S seconds, which never lets go of the GIL by itself."""
-        ends = time.monotonic() + model_input["seconds"]
+        """{"seconds": S}: pure Python for S seconds of its thread's CPU time; never lets go of the GIL by itself."""
+        ends = time.thread_time() + model_input["seconds"]
         turns = 0
-        while time.monotonic() < ends:
+        while time.thread_time() < ends:
             turns += 1
         return {"turns": turns}
