@@ -6,7 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from fastserve.endpoints.router import LIVENESS, METRICS, OPENAI, OPENAPI, READINESS, WEBSOCKET, Endpoints, Router
+from fastserve.endpoints.router import (
+    LIVENESS,
+    METRICS,
+    OPENAI,
+    OPENAPI,
+    READINESS,
+    WEBSOCKET,
+    Endpoints,
+    ProbeRouter,
+    Router,
+)
 from fastserve.endpoints.router import PREDICT as PREDICT_PATHS
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.responder import RecordingResponder
@@ -15,24 +25,26 @@ PREDICT = Route(lambda request: None)
 READINESS_ANSWERS: list[Request] = []
 
 
-def make_router(*, reloads: bool = False) -> Router:
+def make_endpoints(*, reloads: bool = False) -> Endpoints:
     def answers(text: str) -> Callable[[Request], None]:
         return lambda request: answer(request, text)
 
-    return Router(
-        Endpoints(
-            predict=finder(),
-            openai={name: finder() for name in OPENAI},
-            websocket=lambda head: Route(lambda request: answer(request, "websocket")),
-            liveness=answers("alive"),
-            readiness=answers("ready"),
-            health=answers("well"),
-            metrics=answers("metrics"),
-            schema=answers("schema"),
-            openapi=lambda operations, request: answer(request, "openapi"),
-            hot_reload=answers("hot") if reloads else None,
-        )
+    return Endpoints(
+        predict=finder(),
+        openai={name: finder() for name in OPENAI},
+        websocket=lambda head: Route(lambda request: answer(request, "websocket")),
+        liveness=answers("alive"),
+        readiness=answers("ready"),
+        health=answers("well"),
+        metrics=answers("metrics"),
+        schema=answers("schema"),
+        openapi=lambda operations, request: answer(request, "openapi"),
+        hot_reload=answers("hot") if reloads else None,
     )
+
+
+def make_router(*, reloads: bool = False) -> Router:
+    return Router(make_endpoints(reloads=reloads))
 
 
 def finder() -> Callable[[Head], Route]:
@@ -220,3 +232,13 @@ def test_a_hot_reload_is_a_post_where_there_is_one() -> None:
     operations = make_router(reloads=True).operations()
     assert operations["/hot-reload"] == [("POST", "hot_reload")]
     assert set(operations) - set(make_router().operations()) == {"/hot-reload"}
+
+
+def test_a_page_with_a_port_of_its_own_is_there_with_the_probes_and_nowhere_else() -> None:
+    metrics = {path.decode() for path in METRICS}
+    models = {"/v1/models/{model}", "/v1/models/{model}/loaded"}
+    public, beside = Router(make_endpoints(), has_metrics=False), ProbeRouter(make_endpoints())
+    assert set(make_router().operations()) - set(public.operations()) == metrics
+    assert set(beside.operations()) == {path.decode() for path in (*LIVENESS, *READINESS)} | metrics | models
+    assert public.route(Head(b"", b"GET", b"/metrics", b"/metrics", {})).is_refusal
+    assert beside.route(Head(b"", b"GET", b"/openapi.json", b"/openapi.json", {})).is_refusal
