@@ -5,7 +5,7 @@ Knows nothing of requests or models. Raised by `http11` and `endpoints`; written
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Final
 
 # A duration of 2**63 ns is three hundred years.
@@ -29,10 +29,6 @@ class Histogram:
     def note(self, duration_ns: int) -> None:
         self.counts[duration_ns.bit_length()] += 1
         self.total_ns += duration_ns
-
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
 
 
 class EndpointMetrics:
@@ -59,41 +55,51 @@ class MethodMetrics(EndpointMetrics):
     this the predict was waited for. predict: in the predict. overhead: all but the predict.
     """
 
-    __slots__ = ("overhead", "predict", "queue", "request")
+    __slots__ = ("_counted", "_cut_short", "_predict_ns", "_queue_ns", "_request_ns")
 
     def __init__(self) -> None:
         super().__init__()
-        self.request = Histogram()
-        self.queue = Histogram()
-        self.predict = Histogram()
-        self.overhead = Histogram()
+        # By the powers of two (see Histogram) of all four durations of a request: to add one number and look up one
+        # entry is a third less work than to do so four times.
+        self._counted: defaultdict[tuple[int, int, int, int], int] = defaultdict(int)
+        self._request_ns = self._queue_ns = self._predict_ns = 0
+        self._cut_short = Histogram()  # requests that never came to the end of their predict
 
     def note(self, times: list[int], predict: int, over: int) -> int:
         """One request is over. times: its `Job.times`; predict: where in them the predict began; over: now.
 
         Returns how long it took, in ns.
-        `Histogram.note`, written out four times: 0.3 us of a request's 20.
         """
         took = over - times[0]
-        histogram = self.request
-        histogram.counts[took.bit_length()] += 1
-        histogram.total_ns += took
-        if len(times) <= predict + 1:  # it failed, or nobody waited any more, before the end of the predict
+        if len(times) <= predict + 1:
+            self._cut_short.note(took)
             return took
         began = times[predict]
         waited = began - times[predict - 1]
-        histogram = self.queue
-        histogram.counts[waited.bit_length()] += 1
-        histogram.total_ns += waited
         ran = times[predict + 1] - began
-        histogram = self.predict
-        histogram.counts[ran.bit_length()] += 1
-        histogram.total_ns += ran
-        beyond = took - ran
-        histogram = self.overhead
-        histogram.counts[beyond.bit_length()] += 1
-        histogram.total_ns += beyond
+        self._request_ns += took
+        self._queue_ns += waited
+        self._predict_ns += ran
+        self._counted[took.bit_length(), waited.bit_length(), ran.bit_length(), (took - ran).bit_length()] += 1
         return took
+
+    @property
+    def predicts(self) -> tuple[int, int]:
+        """How many predicts there were, and how long they took together, in ns."""
+        return sum(self._counted.values()), self._predict_ns
+
+    def histograms(self) -> dict[str, Histogram]:
+        """Each of the durations, by its name."""
+        request, queue, predict, overhead = made = [Histogram() for _ in range(4)]
+        for powers, count in self._counted.items():
+            for histogram, power in zip(made, powers, strict=True):
+                histogram.counts[power] += count
+        for power, count in enumerate(self._cut_short.counts):
+            request.counts[power] += count
+        request.total_ns = self._request_ns + self._cut_short.total_ns
+        queue.total_ns, predict.total_ns = self._queue_ns, self._predict_ns
+        overhead.total_ns = self._request_ns - self._predict_ns
+        return {"request": request, "queue": queue, "predict": predict, "overhead": overhead}
 
 
 class Metrics:

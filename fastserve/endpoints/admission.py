@@ -9,7 +9,7 @@ import math
 from typing import Final
 
 from fastserve.config import Config
-from fastserve.metrics import NANO, Histogram
+from fastserve.metrics import NANO
 from fastserve.model.in_flight import Load
 
 # Seconds that a client is told to wait: at least one, as the field has no fractions (RFC 9110 section 10.2.3); at
@@ -46,21 +46,22 @@ class Admission:
         """Whether `size` bytes of content may be held. One request is let in alone, however large."""
         return not load.size or load.size + size <= self.most_bytes
 
-    def retry_after_s(self, load: Load, predicts: Histogram, at_once: int = 1) -> int:
+    def retry_after_s(self, load: Load, predicts: tuple[int, int], at_once: int = 1) -> int:
         """When a slot will be free for one more request: all before it, at the time that a predict has taken of late.
 
-        predicts: how long they took. at_once: how many requests one takes. In whole seconds.
+        predicts: how many there were, and how long they took, in ns. at_once: how many requests one takes.
+        In whole seconds.
         """
         wait_s = load.jobs * self._service_of_late_s(predicts) / (self._slots * at_once)
         return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))
 
-    def spare_ns(self, predicts: Histogram) -> int:
+    def spare_ns(self, predicts: tuple[int, int]) -> int:
         """How long before its deadline a predict must begin to be over in time, as far as that is known."""
         return round(SPARE * self._service_of_late_s(predicts) / NANO)
 
-    def _service_of_late_s(self, predicts: Histogram) -> float:
+    def _service_of_late_s(self, predicts: tuple[int, int]) -> float:
         """What one predict took, since it was asked last that any was over."""
-        count, total_ns = predicts.count, predicts.total_ns
+        count, total_ns = predicts
         if count > self._before[0]:
             self._service_s = (total_ns - self._before[1]) * NANO / (count - self._before[0])
             self._before = (count, total_ns)

@@ -269,7 +269,7 @@ class MethodEndpoint:
         """More wait than is allowed: nothing of it has been looked at, so it may be sent again."""
         self._server_metrics.rejected[reason] += 1
         load = self.entry.load
-        retry_s = self._bounds.retry_after_s(load, self.metrics.predict, self._at_once())
+        retry_s = self._bounds.retry_after_s(load, self.metrics.predicts, self._at_once())
         message = f"too much is waiting ({load.jobs} requests); try again in {retry_s} s"
         fields = b"Retry-After: %d\r\n" % retry_s
         response = truss_error(self._full_status, FROM_SERVER, message, fields)
@@ -300,7 +300,7 @@ class MethodEndpoint:
         """
         if now >= self._learns_at:
             self._learns_at = now + LEARN_NS
-            self._spare_ns = self._bounds.spare_ns(self.metrics.predict)
+            self._spare_ns = self._bounds.spare_ns(self.metrics.predicts)
             self.begin_ns = self.time_to_begin_ns(self.timeout_ns)
 
     def time_to_begin_ns(self, limit_ns: int) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from fastserve.endpoints.metrics_text import Family, Labels, counter, gauge, histogram, total
-from fastserve.metrics import Histogram, MethodMetrics, Metrics
+from fastserve.metrics import Metrics
 
 # What `rejected`, `cancelled` and `expired` count, told as 0 before the first. What is turned away by an option
 # (keys, a limit for each client) is there with the option.
@@ -28,15 +28,15 @@ PAUSED: Final = ("max_connections", "descriptors")
 def of_server(metrics: Metrics) -> Iterator[Family]:
     """What was asked and answered, and how long it took."""
     yield counter("fastserve_requests", "Responses by endpoint and status code.", _answered(metrics))
-    for name, help in (
-        ("request", "From the complete request to its answer, or to the end of its stream."),
-        ("queue", "How long a request waited for its predict."),
-        ("predict", "How long the predict took."),
+    durations = {endpoint: counted.histograms() for endpoint, counted in metrics.methods.items()}
+    for name, part, help in (
+        ("request_duration", "request", "From the complete request to its answer, or to the end of its stream."),
+        ("queue_duration", "queue", "How long a request waited for its predict."),
+        ("predict_duration", "predict", "How long the predict took."),
+        ("overhead", "overhead", "All of a request but its predict."),
     ):
-        yield histogram(f"fastserve_{name}_duration_seconds", help, _durations(metrics, name))
-    yield histogram(
-        "fastserve_overhead_seconds", "All of a request but its predict.", _durations(metrics, "overhead")
-    )
+        each = (((("endpoint", endpoint),), histograms[part]) for endpoint, histograms in durations.items())
+        yield histogram(f"fastserve_{name}_seconds", help, each)
     yield counter(
         "fastserve_rejected",
         "Requests, and connections, turned away before anything was done.",
@@ -68,16 +68,6 @@ def _answered(metrics: Metrics) -> Iterator[tuple[Labels, float]]:
         codes[200] += endpoint.plain
         for code in sorted(codes):
             yield (("endpoint", name), ("code", str(code))), codes[code]
-
-
-def _durations(metrics: Metrics, name: str) -> Iterator[tuple[Labels, Histogram]]:
-    for endpoint, counted in metrics.methods.items():
-        yield (("endpoint", endpoint),), _histogram(counted, name)
-
-
-def _histogram(counted: MethodMetrics, name: str) -> Histogram:
-    histogram: Histogram = getattr(counted, name)
-    return histogram
 
 
 def _by(label: str, counted: Mapping[str, int], known: Sequence[str] = ()) -> Iterator[tuple[Labels, float]]:

@@ -111,6 +111,11 @@ def test_a_short_timeout_of_the_servers_has_a_timer_for_each_request() -> None:
     assert len(scene.loop.timers) == 1
 
 
+def note_predict(scene: Scene, seconds: int) -> None:
+    """One has taken so long."""
+    scene.metrics.methods["predict"].note([0, 0, seconds * SECOND], 1, seconds * SECOND)
+
+
 def left_to_begin_s(prediction: Prediction) -> float:
     return (prediction.expires - prediction.times[0]) / SECOND
 
@@ -118,7 +123,7 @@ def left_to_begin_s(prediction: Prediction) -> float:
 def test_what_would_be_late_is_not_begun() -> None:
     scene = Scene(timeout_s=10.0).ready()
     for _ in range(2):
-        scene.metrics.methods["predict"].predict.note(SECOND)
+        note_predict(scene, 1)
     first = scene.post()
     assert left_to_begin_s(first) == 10
     first.on_tick()
@@ -134,7 +139,7 @@ def test_what_would_be_late_is_not_begun() -> None:
 
 def test_so_it_is_with_the_time_that_a_request_gives_itself() -> None:
     scene = Scene(timeout_s=100.0).ready()
-    scene.metrics.methods["predict"].predict.note(SECOND)
+    note_predict(scene, 1)
     scene.post().on_tick()
     assert left_to_begin_s(scene.post(**{"x-request-timeout": b"5"})) == 3.5
     assert scene.loop.delays_s[-1] == pytest.approx(5, abs=0.5)  # it is told when its time is over, not before
@@ -143,7 +148,7 @@ def test_so_it_is_with_the_time_that_a_request_gives_itself() -> None:
 
 def test_what_a_predict_never_manages_in_time_is_begun_nevertheless() -> None:
     scene = Scene(timeout_s=10.0).ready()
-    scene.metrics.methods["predict"].predict.note(30 * SECOND)
+    note_predict(scene, 30)
     scene.post().on_tick()
     assert left_to_begin_s(scene.post()) == 5  # or nobody would learn that it has become faster
     assert left_to_begin_s(scene.post(**{"x-request-timeout": b"2"})) == 1
@@ -151,11 +156,10 @@ def test_what_a_predict_never_manages_in_time_is_begun_nevertheless() -> None:
 
 def test_what_predicts_take_is_learned_once_a_tick() -> None:
     scene = Scene(timeout_s=10.0).ready()
-    predicts = scene.metrics.methods["predict"].predict
-    predicts.note(SECOND)
+    note_predict(scene, 1)
     waiting = [scene.post() for _ in range(3)]
     waiting[0].on_tick()
-    predicts.note(2 * SECOND)
+    note_predict(scene, 2)
     waiting[1].on_tick()
     assert left_to_begin_s(scene.post()) == 8.5
     scene.endpoint.learn(monotonic_ns() + LEARN_NS)
@@ -164,6 +168,6 @@ def test_what_predicts_take_is_learned_once_a_tick() -> None:
 
 def test_without_a_limit_nothing_is_too_late() -> None:
     scene = Scene(timeout_s=0.0).ready()
-    scene.metrics.methods["predict"].predict.note(SECOND)
+    note_predict(scene, 1)
     scene.post().on_tick()
     assert left_to_begin_s(scene.post()) > 10**9
