@@ -73,7 +73,8 @@ def test_an_overload_counts_every_request(model: str) -> None:
     with alone(MODELS / model, overload.sleeping(0.001), ("--max-queue", "0")) as server:
         request = request_bytes(server, overload.sleeping(0.001))
         with watching(server.port) as watch:
-            all_answered = uvloop.run(overload.overload(server.port, request, 400, 0.25, case.clients))
+            loading = overload.overload(server.port, request, 400, 0.25, case.clients, watch.finish)
+            all_answered = uvloop.run(loading)
     assert len(all_answered) == 100
     assert {one.status for one in all_answered} <= {200, 429}
     assert any(one.status == 200 for one in all_answered)
