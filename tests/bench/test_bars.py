@@ -95,6 +95,7 @@ def test_batches_are_to_bring_four_times_the_rate_and_add_no_latency() -> None:
 def test_a_contestant_is_made_for_each_size_of_batch(tmp_path: Path) -> None:
     alone_, batched = (batching.contestant_of(size, tmp_path / "model") for size in (ALONE, 8))
     assert alone_.name != batched.name
+    assert alone_.folder == batched.folder
     assert "max_batch_size: 8" in (tmp_path / "model" / "config.yaml").read_text()
     assert (tmp_path / "model" / "model" / "model.py").exists()
 
