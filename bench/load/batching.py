@@ -60,7 +60,7 @@ def contestant_of(size: int, folder: Path) -> Contestant:
     def command(job: Job) -> list[str]:
         return [str(job.python), "-m", "fastserve", str(folder), "--port", str(job.port)]
 
-    return dataclasses.replace(ours, name=f"fastserve-{size}", command=command)
+    return dataclasses.replace(ours, name=f"fastserve-{size}", command=command, code=ours.name)
 
 
 @contextlib.contextmanager

@@ -39,7 +39,7 @@ class OpenLoop:
         due = [number / self.rate for number in range(max(1, round(self.rate * seconds)))]
         with contextlib.ExitStack() as stack:
             clients = [stack.enter_context(connect(server.port)) for _ in range(CONNECTIONS)]
-            stack.enter_context(_without_collections())
+            stack.enter_context(without_collections())
             latencies, lateness = run_schedule(clients, request_bytes(server, question), due)
         if not latencies:
             raise ContestantError(f"no answer at {self.rate:.0f} requests a second")
@@ -103,7 +103,8 @@ def run_schedule(
 
 
 @contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
+def without_collections() -> Iterator[None]:
+    """A collection among thousands of requests under way would be the client's own stall."""
     gc.collect()
     gc.disable()
     try:

@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +23,7 @@ from bench.load.alone import MODELS, alone
 from bench.load.bars import Bar, tell
 from bench.load.closed import Closed
 from bench.load.exchanges import is_whole, request_bytes
+from bench.load.open_loop import without_collections
 from bench.load.probes import busy
 from bench.load.quantiles import quantile
 from bench.load.watch import watching
@@ -41,6 +42,8 @@ FLAGS: Final = ("--timeout", f"{DEADLINE_S:g}")
 
 LEAST_GOODPUT: Final = 0.9  # of the capacity
 MOST_LIVENESS_S: Final = 0.005
+# The server counts from the arrival of a request; its way there and back, and the client's own turn, come on top.
+ROOM_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,13 @@ class Client:
         return received
 
 
-async def overload(port: int, request: bytes, rate: float, seconds: float, clients: int) -> list[Answered]:
-    """Send at `rate`, whatever comes back. Raises ConnectionError if an answer is cut."""
+async def overload(
+    port: int, request: bytes, rate: float, seconds: float, clients: int, on_done: Callable[[], None] = lambda: None
+) -> list[Answered]:
+    """Send at `rate`, whatever comes back. Raises ConnectionError if an answer is cut.
+
+    on_done: called when all is answered; only then the clients leave, all at once.
+    """
     connected = [Client(*await asyncio.open_connection("127.0.0.1", port)) for _ in range(clients)]
     free: asyncio.Queue[Client] = asyncio.Queue()
     for client in connected:
@@ -120,10 +128,11 @@ async def overload(port: int, request: bytes, rate: float, seconds: float, clien
         due = began + number / rate
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         asking.append(asyncio.create_task(ask(min(due, time.perf_counter()))))  # uvloop may wake it 1 ms too soon
-    answered = await asyncio.gather(*asking)
+    answered = [await one for one in asking]
+    on_done()
     for client in connected:
         client.writer.close()
-    return list(answered)
+    return answered
 
 
 def bars_of(most: float, answered: Sequence[Answered], probes: Sequence[float], seconds: float) -> list[Bar]:
@@ -139,7 +148,7 @@ def bars_of(most: float, answered: Sequence[Answered], probes: Sequence[float], 
     return [
         Bar(f"{goodput:.1f} of {most:.1f} requests/s answered: {goodput / most:.0%} of {LEAST_GOODPUT:.0%} ({codes})",
             goodput >= LEAST_GOODPUT * most),
-        Bar(f"p99 of these {p99_s:.3f} s of {DEADLINE_S:g} s", p99_s <= DEADLINE_S),
+        Bar(f"p99 of these {p99_s:.3f} s of {DEADLINE_S:g} s", p99_s <= DEADLINE_S + ROOM_S),
         Bar(f"liveness p99 {alive_s * 1000:.2f} ms of {MOST_LIVENESS_S * 1000:g}, worst {max(probes) * 1000:.2f} "
             f"of {len(probes)}", alive_s < MOST_LIVENESS_S),
     ]  # fmt: skip
@@ -151,8 +160,9 @@ def run(case: Case, seconds: float) -> list[Bar]:
         most = Closed(WAITING).drive(server, case.question, CAPACITY_S)["rps"]
         request = request_bytes(server, case.question)
         waited_s = footprint_of(server.pid).waited_s
-        with watching(server.port) as watch:
-            answered = uvloop.run(overload(server.port, request, TIMES * most, seconds, case.clients))
+        with watching(server.port) as watch, without_collections():
+            loading = overload(server.port, request, TIMES * most, seconds, case.clients, watch.finish)
+            answered = uvloop.run(loading)
         waited_s = footprint_of(server.pid).waited_s - waited_s
         print(
             f"  others, its own workers included, had the core for {waited_s:.1f} s while its loop had work",

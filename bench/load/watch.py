@@ -23,24 +23,27 @@ EACH_S: Final = 0.005
 
 
 class Watch:
-    """The watching process, seen from the one that started it. times: seconds that each probe took, once it ended."""
+    """The watching process, seen from the one that started it. times: seconds that each probe took, once finished."""
 
-    def __init__(self) -> None:
+    def __init__(self, process: subprocess.Popen[str]) -> None:
         self.times: list[float] = []
+        self._process = process
+
+    def finish(self) -> None:
+        """Raises ValueError if a probe was not answered."""
+        self.times = json.loads(self._process.communicate("\n")[0])
 
 
 @contextlib.contextmanager
 def watching(port: int) -> Iterator[Watch]:
-    """Probe the server at `port` all the while. Raises ValueError if a probe was not answered."""
-    watch = Watch()
+    """Probe the server at `port` until it is finished."""
     command = [sys.executable, "-m", "bench.load.watch", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             process.stdout.readline()  # it has begun
             put_first(process.pid)
-            yield watch
-            watch.times = json.loads(process.communicate("\n")[0])
+            yield Watch(process)
         finally:
             process.kill()
 

@@ -35,7 +35,7 @@ class Deadlines:
         self._watched = watched
 
     def tick(self, now: float) -> None:
-        """Set the clock and ask every connection. 10,000 idle ones: about 2 ms."""
+        """Set the clock and ask every connection. 10,000 idle ones: 6 to 10 ms, as none is in the caches any more."""
         self.now = now
         for connection in tuple(self._watched):
             try:

@@ -73,7 +73,8 @@ def test_an_overload_counts_every_request(model: str) -> None:
     with alone(MODELS / model, overload.sleeping(0.001), ("--max-queue", "0")) as server:
         request = request_bytes(server, overload.sleeping(0.001))
         with watching(server.port) as watch:
-            all_answered = uvloop.run(overload.overload(server.port, request, 400, 0.25, case.clients))
+            loading = overload.overload(server.port, request, 400, 0.25, case.clients, watch.finish)
+            all_answered = uvloop.run(loading)
     assert len(all_answered) == 100
     assert {one.status for one in all_answered} <= {200, 429}
     assert any(one.status == 200 for one in all_answered)
@@ -94,6 +95,7 @@ def test_batches_are_to_bring_four_times_the_rate_and_add_no_latency() -> None:
 def test_a_contestant_is_made_for_each_size_of_batch(tmp_path: Path) -> None:
     alone_, batched = (batching.contestant_of(size, tmp_path / "model") for size in (ALONE, 8))
     assert alone_.name != batched.name
+    assert alone_.folder == batched.folder
     assert "max_batch_size: 8" in (tmp_path / "model" / "config.yaml").read_text()
     assert (tmp_path / "model" / "model" / "model.py").exists()
 

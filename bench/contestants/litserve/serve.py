@@ -9,6 +9,7 @@ SHAPES = {
     "stream_coroutine": {"stream": True, "enable_async": True},
     "paced": {"stream": True, "enable_async": True},
     "echo_coroutine": {"enable_async": True},
+    # With its default of no wait at all it asks its queue again and again, without sleep, on the core it shares.
     "minilm_batched": {"max_batch_size": work.BATCH, "batch_timeout": 0.001},
 }
 
