@@ -274,8 +274,11 @@ class Work(Protocol):
         """The peer has read what was written; more may be sent."""
         ...
 
-    def on_tick(self) -> None:
-        """The sweep comes by, while nothing of the response has been sent: its deadline may have passed."""
+    def on_tick(self, elapsed_s: float) -> None:
+        """The sweep comes by, while nothing of the response has been sent.
+
+        elapsed_s: since the request was complete, or half a second less.
+        """
         ...
 
 

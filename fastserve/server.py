@@ -254,6 +254,7 @@ class Server:
     def _tick(self) -> None:
         self._loop.call_later(TICK_S, self._tick)  # first: whatever happens below, the clock goes on
         self._listener.tick()
+        self._metrics.tick()
         if self._metrics_port is not None:
             self._metrics_port.listener.tick()
         self._check_model(time.monotonic())

@@ -1,11 +1,11 @@
-"""What is counted of requests' durations: by powers of two, all four of a request in one entry."""
+"""What is counted of requests' durations, and of which requests: by powers of two, all four in one entry."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.metrics import Histogram, MethodMetrics
+from fastserve.metrics import MOST_TIMED, Histogram, MethodMetrics
 
 DURATIONS = st.integers(0, 10**11)
 
@@ -50,3 +50,88 @@ def test_a_request_that_never_came_to_the_end_of_its_predict_is_one_all_the_same
     assert (sum(made["request"].counts), made["request"].total_ns) == (2, 12)
     assert not any(sum(made[name].counts) for name in ("queue", "predict", "overhead"))
     assert metrics.predicts == (0, 0)
+
+
+# --- of many requests, which are timed ---
+
+
+def ask(metrics: MethodMetrics, count: int) -> list[int]:
+    """So many requests come. Returns for how many those stand that are timed."""
+    timed = []
+    for _ in range(count):
+        metrics.untimed -= 1
+        if not metrics.untimed:
+            timed.append(metrics.begin())
+    return timed
+
+
+def test_while_there_are_few_each_is_timed() -> None:
+    metrics = MethodMetrics()
+    for _ in range(3):
+        assert ask(metrics, 2 * MOST_TIMED - 1) == [1] * (2 * MOST_TIMED - 1)
+        metrics.tick()
+
+
+def test_of_many_one_in_several_is_timed_and_each_is_counted_once() -> None:
+    metrics = MethodMetrics()
+    ask(metrics, 10 * MOST_TIMED)
+    metrics.tick()
+    timed = ask(metrics, 10 * MOST_TIMED)
+    assert timed[:3] == [1, 10, 10]
+    assert len(timed) == MOST_TIMED
+    metrics.tick()
+    assert sum(timed) + metrics._stands_for - 1 == 10 * MOST_TIMED
+    assert ask(metrics, 1) == [10]  # after the tick the next one is timed, and takes in those that were left
+
+
+def test_after_a_flood_each_is_timed_again() -> None:
+    metrics = MethodMetrics()
+    ask(metrics, 100 * MOST_TIMED)
+    for _ in range(2):
+        metrics.tick()
+    assert ask(metrics, 3) == [1, 1, 1]
+
+
+def test_one_that_is_to_be_timed_takes_in_those_before() -> None:
+    metrics = MethodMetrics()
+    ask(metrics, 10 * MOST_TIMED)
+    metrics.tick()
+    assert ask(metrics, 5) == [1]
+    metrics.time_next()
+    assert ask(metrics, 1) == [5]
+
+
+def test_if_all_are_to_be_timed_all_are() -> None:
+    metrics = MethodMetrics()
+    metrics.time_all()
+    for _ in range(3):
+        assert ask(metrics, 10 * MOST_TIMED) == [1] * (10 * MOST_TIMED)
+        metrics.tick()
+
+
+@given(st.lists(st.one_of(st.integers(0, 5000), st.sampled_from(["tick", "next"])), max_size=20))
+def test_whatever_comes_each_request_is_counted_once(events: list[int | str]) -> None:
+    metrics, came, counted = MethodMetrics(), 0, 0
+    for event in events:
+        if event == "tick":
+            metrics.tick()
+        elif event == "next":
+            metrics.time_next()
+        else:
+            assert isinstance(event, int)
+            came += event
+            counted += sum(ask(metrics, event))
+        assert counted == came - (metrics._stands_for - metrics.untimed)
+    metrics.time_next()
+    assert counted + sum(ask(metrics, 1)) == came + 1
+
+
+def test_one_that_stands_for_several_counts_as_so_many() -> None:
+    metrics = MethodMetrics()
+    metrics.note([0, 1000, 3000], 1, 3500, stands_for=4)
+    metrics.note([0], 1, 16, stands_for=2)
+    made = metrics.histograms()
+    assert sum(made["request"].counts) == 6
+    assert made["request"].total_ns == 4 * 3500 + 2 * 16
+    assert (sum(made["predict"].counts), made["predict"].total_ns) == (4, 8000)
+    assert metrics.predicts == (4, 8000)

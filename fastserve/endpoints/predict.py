@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Any, Final
@@ -49,6 +50,9 @@ Prepare = Callable[[Prediction], None]
 HASTY_S: Final = 5.0
 # Of the requests that one tick asks, the first alone makes the endpoint learn: less than the time between two ticks.
 LEARN_NS: Final = 250_000_000
+# So much later than it should a request may begin that only the sweep looks after: it comes twice a second, and what
+# it knows of the age of a request is up to half a second short.
+SWEEP_S: Final = 1.0
 
 
 class MethodEndpoint:
@@ -88,13 +92,16 @@ class MethodEndpoint:
         self._most = self._bounds.most
         self._full_status = int(config.overload_status)
         self.timeout_ns = round(config.timeout_s / NANO) if config.timeout_s else NEVER
-        self.begin_ns = self.timeout_ns  # from its arrival: when it is too late to begin
-        self._spare_ns = self._learns_at = 0
+        self.timeout_s = config.timeout_s or math.inf
         self._tells_timing = config.server_timing
-        self.slow_ns = round(config.slow_request_s / NANO) if config.slow_request_s else NEVER
+        self._slow_ns = round(config.slow_request_s / NANO) if config.slow_request_s else NEVER
         self._hasty_s = config.timeout_s if 0 < config.timeout_s < HASTY_S else None
         self._server_metrics = metrics
         self.metrics = metrics.method(name)
+        if config.slow_request_s:
+            self.metrics.time_all()
+        self._spare_ns = self._learns_at = 0
+        self.learn(0)
         self._route = Route(self.answer, self.metrics)
         self._large_route = Route(self._answer_large, self.metrics, lacks_room=self._lacks_room)
         self._early_route = Route(self._answer_early, self.metrics)
@@ -129,8 +136,12 @@ class MethodEndpoint:
         prepare = self._preparation(timeout_s, is_timed=self._tells_timing or wants_timing(head))
         if prepare is None:
             return route
-        answer: Any = route.answer  # all of ours take `prepare`
-        return route.with_answer(functools.partial(answer, prepare=prepare))
+        return route.with_answer(functools.partial(self._answer_timed, route.answer, prepare))
+
+    def _answer_timed(self, answer: Any, prepare: Prepare, request: Request) -> None:
+        """answer: one of ours, which take `prepare`."""
+        self.metrics.time_next()
+        answer(request, prepare)
 
     def _preparation(self, timeout_s: float | None, *, is_timed: bool) -> Prepare | None:
         """What such a prediction needs before it is submitted; nothing, as a rule."""
@@ -158,14 +169,15 @@ class MethodEndpoint:
 
         prepare: called with the prediction before it is submitted. submit: instead of at once.
         """
-        arrived = monotonic_ns()
-        entry = self.entry
+        entry, metrics = self.entry, self.metrics
         if not entry.exists:
             request.connection.send_response(request, self._missing)
             return
         if entry.load.jobs >= self._most:
             self._turn_away(request, "queue_full")
             return
+        metrics.untimed -= 1
+        arrived = 0 if metrics.untimed else monotonic_ns()
         checked = entry.input_type
         try:
             payload = self._decode(request.content) if checked is None else checked.parse_json(request.content)
@@ -173,7 +185,9 @@ class MethodEndpoint:
             self._refuse(request, error)
             return
         # `_run`, written out: a frame less
-        request.work = prediction = Prediction(self, request, payload, arrived)
+        request.work = prediction = Prediction(self, request, payload)
+        if arrived:
+            prediction.time(arrived, metrics.begin())
         if entry.takes_request:
             prediction.let_ask()
         request.content = b""
@@ -186,19 +200,20 @@ class MethodEndpoint:
 
         prepare, submit: as above.
         """
-        arrived = monotonic_ns()
-        entry = self.entry
+        entry, metrics = self.entry, self.metrics
         if not entry.exists:
             request.connection.send_response(request, self._missing)
             return
         if entry.load.jobs >= self._most:
             self._turn_away(request, "queue_full")
             return
+        metrics.untimed -= 1
+        arrived = 0 if metrics.untimed else monotonic_ns()
         checked = entry.input_type
         without_msgpack = refusal_without_msgpack()
         if isinstance(checked, Unread):
             kind = Prediction if checked.takes_bytes or without_msgpack else BinaryPrediction
-            self._run(request, kind(self, request, checked.parse(request.content), arrived), prepare, submit)
+            self._run(request, kind(self, request, checked.parse(request.content)), arrived, prepare, submit)
             return
         try:
             if without_msgpack is not None:
@@ -208,7 +223,7 @@ class MethodEndpoint:
         except BaseException as error:  # noqa: BLE001 - as above
             self._refuse(request, error)
             return
-        self._run(request, BinaryPrediction(self, request, payload, arrived), prepare, submit)
+        self._run(request, BinaryPrediction(self, request, payload), arrived, prepare, submit)
 
     def _answer_large(self, request: Request, prepare: Prepare | None = None) -> None:
         """As `answer`, for what may hold a great many values."""
@@ -246,8 +261,12 @@ class MethodEndpoint:
         prediction.size = size
         self._loop.call_soon(self.entry.reserve(prediction))
 
-    def _run(self, request: Request, prediction: Prediction, prepare: Prepare | None, submit: Prepare | None) -> None:
+    def _run(
+        self, request: Request, prediction: Prediction, arrived: int, prepare: Prepare | None, submit: Prepare | None
+    ) -> None:
         request.work = prediction
+        if arrived:
+            prediction.time(arrived, self.metrics.begin())
         if self.entry.takes_request:
             prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
@@ -279,9 +298,15 @@ class MethodEndpoint:
         """The client of `prediction` has left."""
         self._server_metrics.cancelled[self.entry.stage_of(prediction)] += 1
 
-    def log_slow(self, prediction: Prediction, now: int) -> None:
+    def note(self, prediction: Prediction, times: list[int]) -> None:
+        """One that was timed is over."""
+        now = monotonic_ns()
+        if self.metrics.note(times, self.entry.predict_at, now, prediction.stands_for) > self._slow_ns:
+            self._log_slow(prediction, times, now)
+
+    def _log_slow(self, prediction: Prediction, times: list[int], now: int) -> None:
         """One line for a request that took longer than `--log-slow`."""
-        head, times = prediction.request.head, prediction.times
+        head = prediction.request.head
         parts = durations(self.entry.steps, times, now)
         told = ", ".join(f"{name} {took / 1e6:.1f} ms" for name, took in parts)
         took_s = (now - times[0]) * NANO
@@ -302,6 +327,7 @@ class MethodEndpoint:
             self._learns_at = now + LEARN_NS
             self._spare_ns = self._bounds.spare_ns(self.metrics.predicts)
             self.begin_ns = self.time_to_begin_ns(self.timeout_ns)
+            self.begin_s = self.begin_ns * NANO - SWEEP_S
 
     def time_to_begin_ns(self, limit_ns: int) -> int:
         """How long after its arrival one may begin who is to be answered within `limit_ns`; at least half of that, or
@@ -310,6 +336,7 @@ class MethodEndpoint:
         return limit_ns - min(self._spare_ns, limit_ns // 2)
 
     def _refuse(self, request: Request, error: BaseException) -> None:
+        self.metrics.untimed += 1  # it is none of those that the next one stands for
         response = refusal(error) if type(error) is RequestError else failure(error, self.directory)
         request.connection.send_response(request, response)
 

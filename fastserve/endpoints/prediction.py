@@ -79,27 +79,32 @@ class Prediction(Job):
     asked: the request, if some method takes it.
     disconnection: told when the client leaves or the answer is complete; None while nobody would be told.
     stream_head: status and fields of the stream that the result is.
+    stands_for: of one that is timed: so many requests of which the others are not.
     """
 
-    __slots__ = ("_endpoint", "_reply", "asked", "disconnection", "request", "stream_head")
+    __slots__ = ("_endpoint", "_reply", "asked", "disconnection", "request", "stands_for", "stream_head")
 
     _reply: StreamReply | None
     asked: Asked | None
     disconnection: Disconnection | None
     stream_head: UserHead | None
+    stands_for: int
 
-    def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any, arrived: int) -> None:
-        """arrived: when the request was complete, in ns of the monotonic clock."""
+    def __init__(self, endpoint: MethodEndpoint, request: Request, payload: Any) -> None:
         # Job.__init__ is written out: a frame less for each request.
         self.value = payload
-        self.times = [arrived]
-        self.expires = arrived + endpoint.begin_ns
         self.size = 0
-        self.error = self.context = self.stream = self.task = None
-        self.is_cancelled = self.is_over = self.is_shielded = self.is_unread = False
+        self.error = self.context = self.stream = self.task = self.times = self.running = self.load = None
+        self.is_cancelled = self.is_shielded = self.is_unread = False
         self._endpoint = endpoint
         self.request = request
         self._reply = self.asked = self.disconnection = self.stream_head = None
+
+    def time(self, arrived: int, stands_for: int) -> None:
+        """Have it timed. arrived: when the request was complete, in ns of the monotonic clock."""
+        self.times = [arrived]
+        self.expires = arrived + self._endpoint.begin_ns
+        self.stands_for = stands_for
 
     def let_ask(self) -> None:
         """Some method takes the request."""
@@ -161,9 +166,8 @@ class Prediction(Job):
 
     def on_result(self) -> None:
         endpoint = self._endpoint
-        now = monotonic_ns()
-        if endpoint.metrics.note(self.times, endpoint.entry.predict_at, now) > endpoint.slow_ns:
-            endpoint.log_slow(self, now)
+        if self.times is not None:
+            endpoint.note(self, self.times)
         if self.disconnection is not None and not isinstance(self.value, AsgiReply):
             self.disconnection.happen()
         if self.is_cancelled or self.stream is not None:
@@ -218,13 +222,14 @@ class Prediction(Job):
         """It is to be answered so long after its arrival, or sooner if its server says so. Returns when that is."""
         endpoint = self._endpoint
         limit_ns = min(limit_ns, endpoint.timeout_ns)
+        assert self.times is not None
         self.expires = self.times[0] + endpoint.time_to_begin_ns(limit_ns)
         return self.times[0] + limit_ns
 
-    def on_tick(self) -> None:
-        now = monotonic_ns()
-        self._endpoint.learn(now)
-        if now >= self.times[0] + self._endpoint.timeout_ns:
+    def on_tick(self, elapsed_s: float) -> None:
+        endpoint = self._endpoint
+        endpoint.learn(monotonic_ns())
+        if elapsed_s >= endpoint.timeout_s or (self.running is None and elapsed_s >= endpoint.begin_s):
             self.expire()
 
     def expire(self) -> None:

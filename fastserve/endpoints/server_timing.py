@@ -26,6 +26,7 @@ def wants_timing(head: Head) -> bool:
 def tell_timing(steps: Sequence[str], prediction: Prediction) -> None:
     """Have the answer of `prediction` tell where its time went. steps: the names of its methods, in order."""
     request, times = prediction.request, prediction.times  # not held itself: it holds the request
+    assert times is not None
 
     def fields_for(response: Response) -> bytes:
         return encode_timing(steps, times, monotonic_ns())

@@ -30,7 +30,7 @@ class _Waiting:
     def on_writable(self) -> None:
         """Nothing of the answer is there yet."""
 
-    def on_tick(self) -> None:
+    def on_tick(self, elapsed_s: float) -> None:
         """Whoever asks for a probe or a scrape has a deadline of its own."""
 
 

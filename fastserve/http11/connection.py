@@ -336,7 +336,7 @@ class Connection(asyncio.Protocol):
         elif phase is Phase.RUNNING:
             work = None if self._request is None else self._request.work
             if work is not None:
-                work.on_tick()
+                work.on_tick(elapsed)
             if self._phase is phase and self._peer_sent_eof and not self._reader.head.is_http10 and elapsed > 0:
                 # A peer that has left and one that only sends no more look alike until something is sent to them: the
                 # first answers with a reset. Interim responses may be sent at any time (RFC 9110 section 15.2), and

@@ -70,7 +70,7 @@ class BatchStep(Step):
         over now.
         """
         if not job.is_cancelled:
-            if monotonic_ns() <= job.expires:
+            if job.times is None or monotonic_ns() <= job.expires:
                 return True
             job.error = DeadlineError()
         self._end(job)
@@ -92,18 +92,20 @@ class BatchStep(Step):
 
     # When it runs.
 
-    def _note_begin(self, batch: list[Job]) -> None:
+    def _begin_all(self, batch: list[Job]) -> None:
         """Once, although parts of it may be tried anew: that is the same predict to who waits."""
         self._batches.count(len(batch))
         now = monotonic_ns()
         for job in batch:
-            job.times.append(now)
+            job.running = self
+            if job.times is not None:
+                job.times.append(now)
 
-    def _note_end(self, batch: list[Job]) -> None:
+    def _end_all(self, batch: list[Job]) -> None:
         """predict has returned, for the first time if it is a generator that is tried anew."""
         now = monotonic_ns()
         for job in batch:
-            if not len(job.times) % 2:  # it has begun and has no end yet
+            if job.times is not None and not len(job.times) % 2:  # it has begun and has no end yet
                 job.times.append(now)
 
     # What becomes of it.
@@ -125,6 +127,7 @@ class BatchStep(Step):
         try:
             if self._following is not None:
                 self._check_handed_on(job.value)
+                job.running = None
                 self._hand_on(job, self._following)
                 return False
             content = job.value

@@ -94,7 +94,7 @@ class LoopBatchStep(BatchStep):
         if not self._queue.is_empty:
             self._call_soon()
         if batch:
-            self._note_begin(batch)
+            self._begin_all(batch)
             await self._predict(batch)
 
     async def _next_batch(self) -> list[Job]:
@@ -125,7 +125,7 @@ class LoopBatchStep(BatchStep):
             called = self._call([job.value for job in batch])
             if self._is_awaited:
                 called = await called
-            self._note_end(batch)
+            self._end_all(batch)
             if type(called) in GENERATORS:
                 self._check_generator(called)
                 await self._produce_on_loop(batch, called)

@@ -46,7 +46,7 @@ class Mishaps:
             self._give_up_job(held, error)
 
     def _give_up_job(self, job: Job, error: BaseException) -> None:
-        if job.is_over:
+        if job.load is None:
             return
         if job.stream is None:
             job.error = job.error or error

@@ -116,16 +116,15 @@ class Entry:
 
     def withdraw(self, job: Job) -> None:
         """End `job`, which is cancelled, now if it waits for a step."""
-        at, is_running = divmod(len(job.times) - 1, 2)
-        if self.exists and not is_running and at < len(self._steps):
-            self._steps[at].withdraw(job)
+        if self.exists and job.running is None:
+            for step in self._steps:  # it waits for one of them
+                step.withdraw(job)
 
     def stage_of(self, job: Job) -> str:
         """What is being done for `job`: the name of a method, `queue` or `stream`."""
         if job.stream is not None:
             return "stream"
-        at, is_running = divmod(len(job.times) - 1, 2)
-        return self._steps[at].name if is_running and self.exists and at < len(self._steps) else "queue"
+        return "queue" if job.running is None else job.running.name
 
 
 class Runtime:

@@ -37,16 +37,17 @@ class Job:
 
     value: the payload; then what the latest step returned; at last what `encode` made of the result.
     error: what user code raised, or a ModelError; None if all went well.
-    times: when it arrived, then when each step began and ended, in ns of the monotonic clock: an odd number of them
-        while it waits for a step. expires: when it is too late to begin it, on the same clock.
-    size: bytes of large content that it holds; 0 for all others. load: what it counts to.
+    running: the step whose method runs; None while it waits for one.
+    times: of one that is timed: when it arrived, then when each step began and ended, in ns of the monotonic clock.
+        expires: of those alone: when it is too late to begin it, on the same clock.
+    size: bytes of large content that it holds; 0 for all others. load: what it counts to, from its submission on
+        until it is over: then who waits for it has been told.
     context: that of the request, copied: what user code sets in it is seen by this job's later steps alone.
     stream: the result is a generator, and this is its output.
     task: runs the present step, if that is on the loop.
     is_unread: nobody waits any more: what a generator yields is dropped.
     is_cancelled: because of that no further step is begun.
     is_shielded: the method that runs takes the request, so it can ask for itself: it is not to be interrupted.
-    is_over: who waits for it has been told.
     """
 
     __slots__ = (
@@ -54,10 +55,10 @@ class Job:
         "error",
         "expires",
         "is_cancelled",
-        "is_over",
         "is_shielded",
         "is_unread",
         "load",
+        "running",
         "size",
         "stream",
         "task",
@@ -65,7 +66,10 @@ class Job:
         "value",
     )
 
-    load: Load  # set when it is submitted
+    times: list[int] | None
+    expires: int
+    running: Step | None
+    load: Load | None
 
     def __init__(self, payload: Any) -> None:
         self.value = payload
@@ -76,7 +80,8 @@ class Job:
         self.context: Context | None = None
         self.stream: Stream | None = None
         self.task: asyncio.Task[None] | None = None
-        self.is_cancelled = self.is_over = self.is_shielded = self.is_unread = False
+        self.running = self.load = None
+        self.is_cancelled = self.is_shielded = self.is_unread = False
 
     def request_as(self, request_type: type) -> Any:
         """The request, as an object of the class that a method has annotated. From any thread."""
@@ -225,6 +230,14 @@ class Step:
     def withdraw(self, job: Job) -> None:
         """End a job that is cancelled and waits for this step; or leave it to be dropped when its turn comes."""
 
+    def _note_begin(self, job: Job) -> None:
+        """Of a job that is timed. Raises DeadlineError if it is too late."""
+        assert job.times is not None
+        began = monotonic_ns()
+        if began > job.expires:
+            raise DeadlineError
+        job.times.append(began)
+
     def _check_handed_on(self, value: Any) -> None:
         """A generator's output cannot be post-processed, it would have to be gathered first; nor can a response."""
         if type(value) is dict or not self._is_predict:  # a dict, nearly always
@@ -317,15 +330,16 @@ class ThreadStep(Step):
         assert context is not None
         try:
             if not job.is_cancelled:
-                began = monotonic_ns()
-                if began > job.expires:
-                    raise DeadlineError
-                job.times.append(began)
+                times = job.times
+                if times is not None:
+                    self._note_begin(job)
+                job.running = self
                 if self._request_type is None:
                     job.value = context.run(self._call, job.value)
                 else:
                     job.value = context.run(self._call, job.value, job.request_as(self._request_type))
-                job.times.append(monotonic_ns())
+                if times is not None:
+                    times.append(monotonic_ns())
                 if following is not None:
                     self._check_handed_on(job.value)
                 elif type(job.value) in _GENERATORS:
@@ -342,6 +356,7 @@ class ThreadStep(Step):
         if following is None or job.error is not None or job.is_cancelled:
             hall.completions.put(hall.finish, job)
         else:
+            job.running = None
             following.forward(job)
 
 
@@ -406,17 +421,18 @@ class LoopStep(Step):
                     await slots.take()
             try:
                 if not job.is_cancelled:
-                    began = monotonic_ns()
-                    if began > job.expires:
-                        raise DeadlineError
-                    job.times.append(began)
+                    times = job.times
+                    if times is not None:
+                        self._note_begin(job)
+                    job.running = self
                     if self._request_type is None:
                         called = self._call(job.value)
                     else:
                         job.is_shielded = True
                         called = self._call(job.value, job.request_as(self._request_type))
                     job.value = await called if self._is_awaited else called
-                    job.times.append(monotonic_ns())
+                    if times is not None:
+                        times.append(monotonic_ns())
                     if self._following is not None:
                         self._check_handed_on(job.value)
                     elif type(job.value) in _GENERATORS:
@@ -438,7 +454,7 @@ class LoopStep(Step):
         if self._following is None or job.error is not None or job.is_cancelled:
             self._hall.finish(job)
         else:
-            job.task = None
+            job.task = job.running = None
             job.is_shielded = False
             job.context = copy_context()  # what this step set is seen by the next
             self._following.start(job)

@@ -69,7 +69,7 @@ class ThreadBatchStep(BatchStep):
         if following is not None:
             self._workers.put_from_thread(self._work, following)
         if batch.jobs:
-            self._note_begin(batch.jobs)
+            self._begin_all(batch.jobs)
             self._predict(batch.jobs)
 
     def _on_lost(self, batch: Batch) -> None:
@@ -98,7 +98,7 @@ class ThreadBatchStep(BatchStep):
         context = copy_context()  # of this thread: what `load` set there is seen
         try:
             called = context.run(self._call, [job.value for job in batch])
-            self._note_end(batch)
+            self._end_all(batch)
             if type(called) in GENERATORS:
                 self._check_generator(called)
                 context.run(self._produce_on_thread, batch, called)

@@ -153,10 +153,10 @@ class Version:
         return all(has_ended)
 
     def _finish(self, job: Job) -> None:
-        if job.is_over:  # a thread was struck while it handed the job on
-            return
-        job.is_over = True
         load = job.load
+        if load is None:  # a thread was struck while it handed the job on
+            return
+        job.load = None
         load.jobs -= 1
         if job.size:
             load.size -= job.size

@@ -57,8 +57,10 @@ def test_a_slow_request_is_logged_with_where_its_time_went(caplog: pytest.LogCap
     scene = Scene(slow_request_s=1.0).ready()
     for took_s in (0.5, 2.0):
         prediction = scene.post()
-        prediction.times[0] -= round(took_s * 1e9)
-        prediction.times += [prediction.times[0] + MS, prediction.times[0] + 3 * MS]
+        times = prediction.times
+        assert times is not None
+        times[0] -= round(took_s * 1e9)
+        times += [times[0] + MS, times[0] + 3 * MS]
         prediction.value = b"1"
         prediction.on_result()
     (line,) = [record.getMessage() for record in caplog.records]

@@ -34,7 +34,7 @@ class Work:
     def on_writable(self) -> None:
         self.told.append("writable")
 
-    def on_tick(self) -> None:
+    def on_tick(self, elapsed_s: float) -> None:
         self.told.append("tick")
 
 

@@ -152,7 +152,7 @@ def test_the_work_of_the_request_is_not_told_of_a_disconnect() -> None:
         def on_writable(self) -> None:
             raise AssertionError
 
-        def on_tick(self) -> None:
+        def on_tick(self, elapsed_s: float) -> None:
             raise AssertionError
 
     peer = UpgradingPeer(answers_at_once=False)

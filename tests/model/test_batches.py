@@ -915,13 +915,14 @@ def test_whose_deadline_passes_while_queued_is_in_no_batch(serve: Serve, kind: s
     async def scenario(runtime: Runtime) -> None:
         await recorder.hold(runtime)
         jobs = [Asked(number) for number in range(3)]
-        jobs[1].expires = jobs[1].times[0]
+        jobs[1].expires = 0
         for job in jobs:
             runtime.predict.submit(job)
         recorder.open_gate()
         for job in jobs:
             await job.over
         assert [type(job.failure) for job in jobs] == [type(None), DeadlineError, type(None)]
+        assert jobs[1].times is not None
         assert len(jobs[1].times) == 1
 
     serve(methods(predict=recorder.predict), scenario)
@@ -939,7 +940,7 @@ def test_who_is_withdrawn_is_over_at_once_and_counts_no_more(serve: Serve, kind:
         assert runtime.version.queued == 3
         jobs[1].cancel()
         runtime.predict.withdraw(jobs[1])
-        assert jobs[1].is_over
+        assert jobs[1].over.done()
         assert runtime.version.queued == 2
         assert runtime.in_flight == 3
         recorder.open_gate()
@@ -959,9 +960,10 @@ def test_begin_and_end_of_predict_are_noted_once_although_inputs_are_tried_alone
         for job in jobs:
             await job.over
         for job in (jobs[0], jobs[2]):
+            assert job.times is not None
             assert job.times == sorted(job.times)
             assert len(job.times) == 3
-        assert runtime.predict.stage_of(jobs[0]) in ("queue", "stream")
+        assert runtime.predict.stage_of(jobs[0]) in ("predict", "stream")
 
     serve(methods(predict=recorder.predict), scenario)
 
@@ -1135,7 +1137,7 @@ def test_however_threads_are_struck_each_job_of_a_batch_is_over_once_and_none_is
                 striker.strike(runtime.version.pools[:1])
                 await asyncio.sleep(0)
                 runtime.condition.tick(0.0)
-            assert all(job.is_over for job in jobs)
+            assert all(job.load is None for job in jobs)
 
     for module, hook in ((sys, "unraisablehook"), (threading, "excepthook")):  # pytest's run on the thread, in Python
         monkeypatch.setattr(module, hook, lambda _: None)

@@ -209,7 +209,7 @@ def test_however_threads_are_struck_each_job_is_over_once_and_none_is_forgotten(
                 striker.strike(runtime.version.pools)
                 await asyncio.sleep(0)
                 runtime.condition.tick(0.0)
-            assert all(job.is_over for job in jobs)
+            assert all(job.load is None for job in jobs)
 
     monkeypatch.setattr(version_module, "SIDE_THREADS", 3)  # with fewer threads more strikes hit
     for module, hook in ((sys, "unraisablehook"), (threading, "excepthook")):  # pytest's run on the thread, in Python
