@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, TextIO, cast
 
+from fastserve.access_writer import AccessWriter, DescriptorHandler
 from fastserve.traceparent import trace_id_of
 
 _PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s%(request_tag)s"
@@ -130,15 +131,28 @@ def set_up_logs(level: str, log_format: str) -> None:
     for logger in (root, own):
         logger.handlers[:] = [handler]
         logger.setLevel(level.upper())
-    access.handlers[:] = [_make_handler(sys.stdout, log_format)]
+    access.handlers[:] = [_make_access_handler(log_format)]
     access.setLevel(logging.INFO)  # who asks for the lines gets them, whatever the level of the rest
 
 
 def _make_handler(stream: TextIO, log_format: str) -> logging.Handler:
     handler = logging.StreamHandler(stream)
     handler.addFilter(RequestFilter())
-    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(_PLAIN))
+    handler.setFormatter(_make_formatter(log_format))
     return handler
+
+
+def _make_access_handler(log_format: str) -> logging.Handler:
+    """For stdout, on a thread of its own; the filter looks at what belongs to the one that logs."""
+    target = DescriptorHandler(sys.stdout.fileno())
+    target.setFormatter(_make_formatter(log_format))
+    writer = AccessWriter(target)
+    writer.addFilter(RequestFilter())
+    return writer
+
+
+def _make_formatter(log_format: str) -> logging.Formatter:
+    return JsonFormatter() if log_format == "json" else logging.Formatter(_PLAIN)
 
 
 def trimmed(error: BaseException, directory: str) -> BaseException:

@@ -40,6 +40,7 @@ ORDER: Final = (
     ("options",),
     ("metrics",),
     ("logs",),
+    ("access_writer",),
     ("traceparent",),
     ("errors",),
     ("fastserve",),

@@ -257,6 +257,27 @@ def test_access_lines_go_to_stdout_with_the_request_s_id(tmp_path: Path) -> None
     assert all("GET /ping" in line["message"] for line in lines[:-1])
 
 
+def test_access_lines_that_nobody_reads_keep_no_request_and_no_end_waiting(tmp_path: Path) -> None:
+    directory = write_model(tmp_path, "class Model:\n    def predict(self, model_input): return model_input\n")
+    process = subprocess.Popen(
+        command(directory, "--port", "0", "--access-log"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    with ending(process) as server:
+        server.wait_for_log("ready")
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+        for _ in range(1500):  # a pipe holds 64 KiB
+            connection.request("POST", "/predict", b"1")
+            assert connection.getresponse().read() == b"1"
+        connection.close()
+        assert server.request("GET", "/livez") == (200, b"true")
+        assert server.stop() == 0
+        assert process.stdout is not None
+        process.stdout.close()
+
+
 def ids_of(server: Server, headers: dict[str, str], content: bytes = b"1") -> tuple[int, str | None]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("POST", "/predict", content, headers)
