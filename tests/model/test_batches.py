@@ -1008,6 +1008,18 @@ def test_what_is_too_much_for_the_memory_is_tried_in_halves_with_the_memory_free
     assert seen == ["1", "freed", "1", "2", "3", "freed", "3", "4", "huge", "freed", "4", "huge", "freed"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_tries_the_halves_outlives_the_freeing_of_the_memory(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind)
+    recorder._answer = too_much_from(2, recorder)
+
+    async def scenario(runtime: Runtime) -> None:
+        for job, expected in zip(submit(runtime, 1, 2), ["p(1)", "p(2)"], strict=True):
+            assert await asyncio.wait_for(job.answer(), 10) == expected
+
+    serve(methods(predict=recorder.predict), scenario)
+
+
 @pytest.mark.parametrize("kind", STREAMED[:2])
 def test_memory_that_runs_out_in_the_middle_of_streams_is_counted_and_freed(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str
