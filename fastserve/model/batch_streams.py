@@ -91,6 +91,7 @@ class BatchStreams:
         self._open_stream = open_stream
         self._finish = finish
         self._outputs: dict[int, _Streamed | _Gathered] = {}  # those that go on, by their place in the batch
+        self._begun = 0  # so many have been among them
         self._ended: set[int] = set()  # by a None
         self._last: Stream | None = None  # that was opened
         self.has_begun = False
@@ -142,15 +143,15 @@ class BatchStreams:
             self._last.wait_until_taken()
 
     def _begin(self) -> None:
-        if self.has_begun:
-            return
         self.has_begun = True
-        for place, job in enumerate(self._batch):
+        while self._begun < len(self._batch):  # a strike may have been in the midst of it
+            place, job = self._begun, self._batch[self._begun]
             if job.wants_whole():
                 self._outputs[place] = _Gathered(job)
             else:
                 self._last = self._open_stream(job)
                 self._outputs[place] = _Streamed(job, self._last)
+            self._begun += 1
 
     def _check_ended(self, place: int, chunk: Any) -> None:
         if chunk is not None and place in self._ended:
@@ -160,9 +161,10 @@ class BatchStreams:
             )
 
     def _end_one(self, place: int, error: BaseException | None) -> None:
-        output = self._outputs.pop(place)
+        output = self._outputs[place]
         output.end(error)
         self._finish(output.job)
+        del self._outputs[place]  # last: a strike before it is an error that ends all that are there
 
 
 def produce_batch(streams: BatchStreams, generator: Generator[Any, None, None]) -> None:
@@ -182,12 +184,11 @@ def produce_batch(streams: BatchStreams, generator: Generator[Any, None, None]) 
                     streams.wait_until_sent()
         finally:
             generator.close()
+        streams.end(None)
     except BaseException as error:
         if not streams.has_begun:
             raise
         streams.end(error)
-    else:
-        streams.end(None)
 
 
 async def produce_batch_on_loop(streams: BatchStreams, generator: AsyncGenerator[Any, None], turns: Turns) -> None:
@@ -204,9 +205,8 @@ async def produce_batch_on_loop(streams: BatchStreams, generator: AsyncGenerator
                     turn_ends = await turns.give()
         finally:
             await generator.aclose()
+        streams.end(None)
     except BaseException as error:
         if not streams.has_begun:
             raise
         streams.end(error)
-    else:
-        streams.end(None)

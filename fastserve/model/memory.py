@@ -5,12 +5,15 @@ Knows torch only if somebody has imported it. Called by `mishaps.py`, `condition
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import inspect
 import logging
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, Final
 
 from fastserve.errors import text_of
@@ -21,6 +24,9 @@ _logger: Final = logging.getLogger("fastserve")
 _CLASS: Final = "OutOfMemoryError"
 # What a plain RuntimeError says: torch's of CUDA, HIP, XPU and MPS, JAX's; and cuBLAS' and cuDNN's.
 _TEXTS: Final = re.compile(r"out of memory|_ALLOC_FAILED", re.IGNORECASE)
+
+# The frames that may be left and entered again.
+_RESUMABLE: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 # Past what a class of the user's may make of asking it for an attribute.
 _cause_of: Final[Callable[[BaseException], BaseException | None]] = vars(BaseException)["__cause__"].__get__
@@ -80,8 +86,19 @@ def _drop_locals(error: BaseException) -> None:
         one = pending.pop()
         if id(one) not in seen:
             seen.add(id(one))
-            traceback.clear_frames(one.__traceback__)
+            for frame, _ in traceback.walk_tb(one.__traceback__):
+                if not _may_go_on(frame):
+                    with contextlib.suppress(RuntimeError):  # it runs
+                        frame.clear()
             pending += [e for e in (one.__cause__, one.__context__) if e is not None]
+
+
+def _may_go_on(frame: FrameType) -> bool:
+    """Whether it is of a generator or coroutine that has caught the error and waits, as one that serves many requests
+    does. Until 3.13, which refuses, clearing its frame would close it.
+    """
+    # The collector finds locals in a frame only when that is over; in 3.10 always, so there they are left.
+    return bool(frame.f_code.co_flags & _RESUMABLE) and (sys.version_info < (3, 11) or not gc.get_referents(frame))
 
 
 class Shortage:

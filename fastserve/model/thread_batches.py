@@ -62,7 +62,7 @@ class ThreadBatchStep(BatchStep):
             if batch.has_begun:
                 return
             batch.has_begun = True
-        batch.jobs = self._next_batch()
+        self._gather(batch.jobs)
         with self._lock:
             following = None if self._queue.is_empty or self._is_closed else Batch(self._on_lost)
             self._gathering = following
@@ -81,14 +81,13 @@ class ThreadBatchStep(BatchStep):
         if next_one is not None and not next_one.has_begun:
             self._workers.put(self._work, next_one)
 
-    def _next_batch(self) -> list[Job]:
-        """Sleeps until it goes. Empty if nobody waits any more."""
+    def _gather(self, jobs: list[Job]) -> None:
+        """Sleeps until the next batch goes, and adds it to `jobs`; nothing if nobody waits any more."""
         queue, bell, now = self._queue, self._bell, monotonic()
         while True:
             bell.clear()  # before looking: what is put after the look then rings
-            batch = queue.take(now)
-            if batch or queue.is_empty or self._is_closed:
-                return batch
+            if queue.take(now, jobs) or queue.is_empty or self._is_closed:
+                return
             goes_at = queue.goes_at
             now = monotonic() if bell.wait(goes_at - monotonic()) else goes_at
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -36,6 +38,50 @@ def put(queue: BatchQueue[Item], count: int, now: float = 0, *, first: int = 0) 
     for item in items:
         queue.put(item, now)
     return items
+
+
+def test_a_thread_that_is_struck_while_it_looks_loses_nothing() -> None:
+    strikes = [False, True, True, False]  # the second item's look, and the first's in the next
+
+    def is_wanted(item: Item) -> bool:
+        if strikes and strikes.pop(0):
+            raise SystemExit
+        return item.is_wanted
+
+    queue = BatchQueue(4, 0, is_wanted)
+    items = put(queue, 3)
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            queue.take(0)
+        assert len(queue) == 3
+    assert queue.take(0) == items
+
+
+def test_a_thread_that_is_struck_while_it_takes_has_what_is_to_be_given_up() -> None:
+    class Struck(list[Item]):
+        def extend(self, more: Iterable[Item]) -> None:
+            super().extend(more)
+            raise SystemExit
+
+    queue, into = make(4), Struck()
+    items = put(queue, 3)
+    with pytest.raises(SystemExit):
+        queue.take(0, into)
+    assert into == items
+    for item in items:
+        item.is_wanted = False
+    assert queue.take(0) == []
+    assert queue.is_empty
+
+
+def test_what_is_withdrawn_at_the_moment_of_the_look_is_no_loss() -> None:
+    class Late(OrderedDict[Item, object]):
+        def __bool__(self) -> bool:
+            return True  # as it was a moment ago
+
+    queue = make(4)
+    queue._arrived = Late()  # type: ignore[assignment]
+    assert queue.take(0) == []
 
 
 # --- the rules, one by one ---

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from fastserve.errors import DeadlineError, ModelDefinitionError, ResultError
+from fastserve.model.batch_streams import BatchStreams, produce_batch
 from fastserve.model.running import Run, find_runs
 from fastserve.model.runtime import Runtime
-from fastserve.model.streams import FREE_BYTES
+from fastserve.model.steps import Job
+from fastserve.model.streams import FREE_BYTES, Stream
 from tests.support.batching import Asked, Recorder, Serve, ask, methods, serve, submit, until, wait
 from tests.support.strikes import Striker
 
@@ -1010,6 +1012,18 @@ def test_what_is_too_much_for_the_memory_is_tried_in_halves_with_the_memory_free
     assert seen == ["1", "freed", "1", "2", "3", "freed", "3", "4", "huge", "freed", "4", "huge", "freed"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_tries_the_halves_outlives_the_freeing_of_the_memory(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind)
+    recorder._answer = too_much_from(2, recorder)
+
+    async def scenario(runtime: Runtime) -> None:
+        for job, expected in zip(submit(runtime, 1, 2), ["p(1)", "p(2)"], strict=True):
+            assert await asyncio.wait_for(job.answer(), 10) == expected
+
+    serve(methods(predict=recorder.predict), scenario)
+
+
 @pytest.mark.parametrize("kind", STREAMED[:2])
 def test_memory_that_runs_out_in_the_middle_of_streams_is_counted_and_freed(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -1119,6 +1133,41 @@ def test_a_batch_runs_in_inference_mode_also_when_its_inputs_are_tried_alone(
         assert await runtime.version._on_predict_thread(lambda: getattr(MODE, "is_on", False)) is False
 
     serve(methods(predict=recorder.predict), scenario, inference_mode=True)
+
+
+@pytest.mark.parametrize("struck_at", [1, 2, 3, 4])
+def test_a_strike_while_streams_begin_or_end_leaves_none_of_them_open(serve: Serve, struck_at: int) -> None:
+    calls = 0
+
+    def strike() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == struck_at:
+            raise SystemExit
+
+    def generate() -> Generator[list[str], None, None]:
+        yield ["a", "b"]
+
+    async def scenario(runtime: Runtime) -> None:
+        assert runtime.version is not None
+        hall = runtime.version.hall
+        jobs = [Asked(number) for number in range(2)]
+        ended: list[Job] = []
+
+        def open_stream(job: Job) -> Stream:
+            strike()
+            return hall.open_stream(job, on_loop=True, stops_unread=True)
+
+        def finish(job: Job) -> None:
+            strike()
+            ended.append(job)
+
+        streams = BatchStreams(jobs, open_stream, finish)
+        produce_batch(streams, generate())
+        assert set(ended) == set(jobs)
+        assert all(job.stream is not None and job.stream.is_done for job in jobs)
+
+    serve(methods(predict=Recorder("plain").predict), scenario)
 
 
 @pytest.mark.parametrize("slots", [1, 3])

@@ -170,6 +170,69 @@ def test_so_is_what_held_the_errors_that_it_came_from() -> None:
     assert kept[0]() is None
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="they are not told from those that go on")
+def test_so_is_what_a_generator_or_coroutine_held_that_the_error_has_ended() -> None:
+    kept: list[weakref.ref[Tensor]] = []
+
+    def generate() -> Generator[None, None, None]:
+        tensor = Tensor()
+        kept.append(weakref.ref(tensor))
+        yield
+        fail_holding(kept)
+
+    async def attend() -> None:
+        tensor = Tensor()
+        kept.append(weakref.ref(tensor))
+        list(generate())
+
+    error = caught(lambda: asyncio.run(attend()))
+    assert all(reference() is not None for reference in kept)
+    free_memory(error)
+    assert [reference() for reference in kept] == [None] * 3
+
+
+def test_a_generator_that_has_caught_the_error_goes_on() -> None:
+    def generate() -> Generator[Any, None, None]:
+        try:
+            fail_holding([])
+        except RuntimeError as error:
+            yield error
+        yield "more"
+
+    generator = generate()
+    free_memory(next(generator))
+    assert next(generator) == "more"
+
+
+def test_a_coroutine_that_tells_many_of_their_errors_goes_on(serve: Callable[..., Any]) -> None:
+    waiting: asyncio.Queue[tuple[str, asyncio.Future[str]]] = asyncio.Queue()
+
+    async def engine() -> None:
+        while True:
+            payload, answer = await waiting.get()
+            try:
+                answer.set_result(failing(payload))
+            except RuntimeError as error:
+                answer.set_exception(error)
+
+    async def predict(payload: str) -> str:
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        await waiting.put((payload, answer))
+        return await answer
+
+    async def scenario(runtime: Runtime) -> None:
+        task = asyncio.create_task(engine())
+        for _ in range(3):
+            with pytest.raises(RuntimeError, match=CUDA[:20]):
+                await ask(runtime, "oom")
+            assert runtime.version is not None
+            await runtime.version._on_predict_thread(lambda: None)  # behind what frees the memory
+            assert await asyncio.wait_for(ask(runtime, "good"), 10) == "good"
+        task.cancel()
+
+    serve(methods(predict=predict), scenario)
+
+
 def test_what_only_the_collector_frees_is_freed_before_the_cache(torch: FakeTorch) -> None:
     gc.disable()
     try:
