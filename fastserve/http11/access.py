@@ -6,9 +6,10 @@ A class of its own, so that a server without the option pays nothing. Made by `s
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from fastserve.http11.connection import Connection
+from fastserve.http11.connection import SWITCHING_PROTOCOLS, Connection
 from fastserve.http11.listener import Listener
 from fastserve.logs import REQUEST_IDS
 from fastserve.messages import Request, Response
@@ -38,6 +39,10 @@ class LoggedConnection(Connection):
     ) -> None:
         self._log(request, response.kind[0])
         super().send_head(request, response, length, may_pause=may_pause)
+
+    def upgrade(self, request: Request, make_protocol: Callable[[Listener], Any]) -> None:
+        self._log(request, SWITCHING_PROTOCOLS)
+        super().upgrade(request, make_protocol)
 
     def _log(self, request: Request, status: int) -> None:
         if request is not self._request or request.number == self._logged:  # gone, or one way that leads to another

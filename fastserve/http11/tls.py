@@ -111,9 +111,9 @@ class Encrypted(asyncio.Protocol, asyncio.Transport):
         if self._is_ending or not piece:
             return
         if self._is_writable and len(piece) <= RECORD_BYTES:
-            count = self._tls.write(piece)
-            self._tcp.write(self._outgoing.read())
-            if count == len(piece):
+            count = self._encrypt(piece)
+            self._flush()
+            if count == len(piece) or self._is_ended:
                 return
             piece = memoryview(piece)[count:]
         self._unsent.append(memoryview(piece))
@@ -241,13 +241,25 @@ class Encrypted(asyncio.Protocol, asyncio.Transport):
 
     def _send_record(self) -> None:
         view = self._unsent[0]
-        count = self._tls.write(view[:RECORD_BYTES])
+        count = self._encrypt(view[:RECORD_BYTES])
+        if self._is_ended:  # it has failed, and nothing waits any more
+            return
         if count == len(view):
             self._unsent.popleft()
         else:
             self._unsent[0] = view[count:]
         self._unsent_bytes -= count
         self._tcp.write(self._outgoing.read())
+
+    def _encrypt(self, piece: bytes | bytearray | memoryview) -> int:
+        """Returns how many bytes of it, or 0 if it has failed."""
+        try:
+            return self._tls.write(piece)
+        except ssl.SSLError:
+            # Such as SSLWantReadError: a part of a message of TLS's own has come (KeyUpdate, of 5 bytes: section
+            # 4.6.3), and OpenSSL writes nothing before the rest. Nobody cuts it who wants an answer.
+            self._fail()
+            return 0
 
     def _settle(self) -> None:
         """Say whether more may be written, if that has changed; end our side if it is to end and nothing waits."""

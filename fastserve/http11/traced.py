@@ -14,6 +14,7 @@ from opentelemetry import context, propagate, trace
 from fastserve.http11.access import LoggedConnection
 from fastserve.http11.listener import Listener
 from fastserve.messages import Addresses, Head, Request
+from fastserve.traceparent import TRACEPARENT, TRACESTATE
 
 # What is not in it is `_OTHER`, and HTTP in the span's name: a client may send anything (semantic conventions, HTTP).
 _METHODS: Final = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"})
@@ -48,7 +49,10 @@ class ServerSpans:
         context.attach(here)
         told: dict[str, str] = {}
         propagate.inject(told, here)
-        fields = {**head.fields, **{name.lower().encode(): value.encode("latin-1") for name, value in told.items()}}
+        own = {name.lower().encode(): value.encode("latin-1") for name, value in told.items()}
+        fields = {**head.fields, **own}
+        if TRACEPARENT in own and TRACESTATE not in own:
+            fields.pop(TRACESTATE, None)  # of a trace that could not be gone on with (Trace Context section 4.3)
         request.head = head.with_fields(head.section, fields, head.content_length)
         return span
 

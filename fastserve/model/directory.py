@@ -95,6 +95,9 @@ _TYPES: Final[dict[str, tuple[type, str]]] = {
     "model_class_name": (str, "a class name"),
 }
 
+# Their values are never shown: a list of secrets is a mistake soon made.
+_UNSHOWN: Final = frozenset({"secrets", "environment_variables"})
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelDirectory:
@@ -223,7 +226,8 @@ def _check(directory: ModelDirectory, said: Mapping[str, Any]) -> None:
     for key, (kind, takes) in _TYPES.items():
         value = directory.config[key]
         if not isinstance(value, kind):
-            raise SetupError(f"{directory.where(key)} takes {takes}, not {value!r}")
+            shown = f"a {type(value).__name__}" if key in _UNSHOWN else repr(value)
+            raise SetupError(f"{directory.where(key)} takes {takes}, not {shown}")
     config, runtime = directory.config, directory.config["runtime"]
     if runtime.get("num_workers", 1) != 1:
         raise SetupError(

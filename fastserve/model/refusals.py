@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastserve.config import Config
 from fastserve.errors import SetupError
 from fastserve.model.directory import ModelDirectory
-from fastserve.options import did_you_mean
+from fastserve.options import PREFIX, did_you_mean
 
 _logger: Final = logging.getLogger("fastserve")
 
@@ -34,6 +34,7 @@ def check_supported(directory: ModelDirectory, config: Config) -> None:
             f"{directory.where('docker_server')}: a server image of its own cannot be run here; "
             "give a directory with a Model class and leave docker_server out"
         )
+    _check_variables(directory)
     _check_engines(directory)
     _check_transport(directory)
     _check_manifest(Path(config.manifest_root))
@@ -48,6 +49,16 @@ def warn_of_ignored(directory: ModelDirectory) -> None:
         if directory.config[key]:
             _logger.warning(
                 "%s: nothing is downloaded here; put the files where the model looks for them", directory.where(key)
+            )
+
+
+def _check_variables(directory: ModelDirectory) -> None:
+    """They are set for the model, when the server has its options: API keys there would leave it open."""
+    for name in directory.config["environment_variables"]:
+        if name.startswith(PREFIX):
+            raise SetupError(
+                f"{directory.where('environment_variables', name)}: these variables are the model's; "
+                "set it on the command line or in the server's own environment"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 
@@ -56,6 +57,14 @@ def test_json_that_takes_the_long_way_has_one_line(lines: list[str]) -> None:
     request.connection.send_json(request, b"1")
     request.connection.send_json(request, b"1")  # answered already
     assert lines == ["Handled request: POST /predict HTTP/1.1 200"]
+
+
+def test_a_connection_that_becomes_another_protocol_s_has_one_too(lines: list[str]) -> None:
+    peer = logged_peer(answers_at_once=False)
+    peer.send(b"GET /v1/websocket HTTP/1.1\r\nHost: x\r\n\r\n")
+    (request,) = peer.requests
+    request.connection.upgrade(request, lambda listener: asyncio.Protocol())
+    assert lines == ["Handled request: GET /v1/websocket HTTP/1.1 101"]
 
 
 def test_what_is_quiet_has_none(lines: list[str]) -> None:

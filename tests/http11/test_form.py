@@ -15,6 +15,7 @@ from fastserve.http11.parser import make_head, parse_head, parse_request_line
 from fastserve.http11.phase import Phase
 from fastserve.http11.reader import FORM_TRIES
 from fastserve.messages import MEANINGFUL, Head, Response, Route
+from fastserve.metrics import Metrics
 from tests.support.fakes import Peer
 from tests.support.watched import WatchedFields
 
@@ -188,6 +189,18 @@ def test_what_is_remembered_of_heads_leads_elsewhere_once_routes_have_changed(va
     peer.listener.reroute()
     assert ask(values[-1]).startswith(b"HTTP/1.1 415 ")
     assert ask(b"another").startswith(b"HTTP/1.1 415 ")
+
+
+def test_an_answer_is_counted_where_its_request_went_though_routes_have_changed() -> None:
+    peer = Peer(answers_at_once=False)
+    metrics = Metrics()
+    endpoints = [metrics.endpoint("before"), metrics.endpoint("now")]
+    routes = iter([Route(peer.requests.append, endpoint) for endpoint in endpoints])
+    peer.listener.route = lambda head: next(routes)
+    peer.send(write(FIELDS) + b"{}")
+    peer.listener.reroute()
+    peer.answer(peer.requests[0])
+    assert [endpoint.others[200] for endpoint in endpoints] == [1, 0]
 
 
 def test_routes_may_change_before_anything_is_received() -> None:

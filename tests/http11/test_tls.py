@@ -398,6 +398,31 @@ def test_bytes_that_nobody_encrypted_end_the_connection_with_an_alert() -> None:
     assert not peer.listener.connections
 
 
+class AwaitingTheRest:
+    """An SSLObject that has read a part of a KeyUpdate: OpenSSL writes nothing before it has the rest."""
+
+    def write(self, piece: bytes) -> int:
+        raise ssl.SSLWantReadError
+
+    def unwrap(self) -> None:
+        raise ssl.SSLError
+
+    def pending(self) -> int:
+        return 0
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_peer_that_sends_a_part_of_a_key_update_and_has_an_answer_to_come_is_closed(is_large: bool) -> None:
+    peer = TlsPeer(answers_at_once=False)
+    peer.send(GET)
+    peer.server._tls = AwaitingTheRest()
+    answer_with(peer, LARGE if is_large else b"small")
+    peer.loop.run_ready()
+    assert peer.tcp.is_closing_now
+    peer.leave()
+    assert not peer.listener.connections
+
+
 @pytest.mark.parametrize("comes", [b"\x17\x03\x03\x00\x20" + b"x" * 32, b""])
 def test_large_content_that_is_broken_off_closes(comes: bytes) -> None:
     peer = TlsPeer()

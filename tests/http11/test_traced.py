@@ -87,6 +87,18 @@ def test_a_traceparent_is_the_parent_and_the_model_is_given_the_span_as_its_own(
     assert request.ids[3][b"traceparent"] == told.encode()
 
 
+@pytest.mark.parametrize("parent", [b"", b"Traceparent: nonsense\r\n"])
+def test_a_tracestate_that_is_part_of_no_trace_is_not_handed_on_with_a_new_one(parent: bytes) -> None:
+    _, request = asked(GET.replace(b"\r\n\r\n", b"\r\nTracestate: vendor=1\r\n%b\r\n" % parent))
+    assert b"traceparent" in request.head.fields
+    assert b"tracestate" not in request.head.fields
+
+
+def test_a_tracestate_goes_with_its_trace() -> None:
+    _, request = asked(CHILD.replace(b"Content", b"Tracestate: vendor=1\r\nContent"))
+    assert request.head.fields[b"tracestate"] == b"vendor=1"
+
+
 def test_each_request_of_a_connection_has_its_own_and_nothing_of_it_is_left() -> None:
     peer = traced_peer()
     peer.send(CHILD.replace(b"4bf9", b"aaaa"), CHILD.replace(b"4bf9", b"bbbb"), GET + GET)

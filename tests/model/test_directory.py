@@ -264,5 +264,13 @@ def test_a_secret_that_is_no_text_is_refused_as_by_truss_and_not_shown(tmp_path:
     assert value == "x" or value not in str(refused.value)
 
 
+@pytest.mark.parametrize("section", ["secrets", "environment_variables"])
+@pytest.mark.parametrize("said", ["hf_abc", "[hf_abc]", "[{token: hf_abc}]"])
+def test_what_is_no_mapping_of_secrets_is_refused_without_showing_it(tmp_path: Path, section: str, said: str) -> None:
+    with pytest.raises(SetupError, match=rf"config\.yaml:1: {section} takes a mapping of names to values") as refused:
+        read(tmp_path, f"{section}: {said}\n")
+    assert "hf_abc" not in str(refused.value)
+
+
 def test_secrets_may_be_texts_or_null(tmp_path: Path) -> None:
     assert read(tmp_path, "secrets: {a: '1', b: null}").config["secrets"] == {"a": "1", "b": None}

@@ -41,6 +41,10 @@ def check(path: Path, config: str) -> None:
         ),
         ("runtime: {transport: {ping_timeout_seconds: '5'}}", r"ping_timeout_seconds takes .* not '5'"),
         ("runtime: {transport: {ping_timeout_seconds: true}}", r"ping_timeout_seconds takes .* not True"),
+        (
+            "environment_variables:\n  A: 1\n  FASTSERVE_API_KEYS: hf_abc",
+            r":3: environment_variables\.FASTSERVE_API_KEYS: .*the server's own environment$",
+        ),
         ("runtime: {transport: {ping_timeout_seconds: .nan}}", r"ping_timeout_seconds takes .* not nan"),
     ],
 )
