@@ -30,6 +30,7 @@ class LoopBatchStep(BatchStep):
     """
 
     __slots__ = ("_begin", "_bell", "_is_awaited", "_is_called", "_slots", "_tasks")
+    _is_on_loop = True
 
     def __init__(
         self, hall: Hall, method: Method, workers: Workers, following: Step | None, batches: Batches, slots: Slots

@@ -28,6 +28,7 @@ class ThreadBatchStep(BatchStep):
     """
 
     __slots__ = ("_bell", "_gathering", "_is_closed", "_lock")
+    _is_on_loop = False
 
     def __init__(
         self, hall: Hall, method: Method, workers: Workers, following: Step | None, batches: Batches

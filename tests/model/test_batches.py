@@ -1047,6 +1047,35 @@ def test_memory_that_runs_out_in_the_middle_of_streams_is_counted_and_freed(
     serve(methods(predict=plain if kind == "generator" else on_loop), scenario)
 
 
+@pytest.mark.parametrize("kind", WHOLE)
+def test_memory_that_runs_out_beside_predict_is_counted_and_freed_too(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    freed: list[BaseException] = []
+    monkeypatch.setattr("fastserve.model.mishaps.free_memory", freed.append)
+
+    class TooMuch(Asked):
+        def encode(self) -> Any:
+            raise RuntimeError("CUDA out of memory")
+
+    def size_of(value: Any) -> int:
+        if value == "huge":
+            raise RuntimeError("CUDA out of memory")
+        return 1
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs: list[Asked] = [TooMuch(1), Asked("huge"), Asked(2)]
+        for job in jobs:
+            runtime.predict.submit(job)
+        for job in jobs[:2]:
+            with pytest.raises(RuntimeError, match="CUDA out of memory"):
+                await job.answer()
+        assert await jobs[2].answer() == "p(2)"
+        await until(lambda: runtime.condition.shortage.total == 2 and len(freed) == 2)
+
+    serve(methods(predict=Recorder(kind).predict, batch_size_of=size_of), scenario)
+
+
 # --- the watchdog, struck threads, inference mode ---
 
 
