@@ -51,10 +51,15 @@ class BatchStep(Step):
     def withdraw(self, job: Job) -> None:
         if self._queue.withdraw(job):
             self._hall.finish(job)
+        else:  # the window is open that it has been looked at in, and may be for long
+            self._look_again()
 
     # Of each kind its own.
 
     _is_on_loop: ClassVar[bool]  # where predict is called, and what is around it
+
+    def _look_again(self) -> None:
+        """Have who waits for more to arrive see what is still wanted. On the loop."""
 
     def _end(self, job: Job) -> None:
         """`job` is over."""

@@ -54,6 +54,10 @@ class LoopBatchStep(BatchStep):
         elif self._bell is not None and self._queue.may_be_full:
             _ring(self._bell, True)
 
+    def _look_again(self) -> None:
+        if self._bell is not None:
+            _ring(self._bell, True)
+
     def _call_soon(self) -> None:
         """Have a batch made when this turn of the loop is over: what else it brings is then in it."""
         self._is_called = True

@@ -53,6 +53,9 @@ class ThreadBatchStep(BatchStep):
         elif self._queue.may_be_full and not self._bell.is_set():
             self._bell.set()
 
+    def _look_again(self) -> None:
+        self._bell.set()
+
     def _close(self) -> None:
         self._is_closed = True
         self._bell.set()

@@ -118,6 +118,26 @@ def test_one_that_is_not_full_goes_when_its_window_is_over(serve: Serve, kind: s
     assert took[0] >= 0.498  # the loop's timers are as fine as a millisecond
 
 
+@pytest.mark.parametrize("kind", WHOLE)
+def test_who_leaves_while_the_window_is_open_is_over_at_once(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind)
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs = submit(runtime, 1, 2)
+        await some_turns()
+        for job in jobs:
+            job.cancel()
+            runtime.predict.withdraw(job)
+            await asyncio.wait_for(job.over, 10)
+        assert (runtime.queued, runtime.in_flight) == (0, 0)
+        jobs = submit(runtime, 3, 4, 5)
+        for job in jobs:
+            await job.over
+
+    serve(methods(predict=recorder.predict), scenario, max_batch_size=3, batch_wait_ms=60_000)
+    assert recorder.batches == [[3, 4, 5]]
+
+
 async def some_turns() -> None:
     for _ in range(20):
         await asyncio.sleep(0.001)
