@@ -13,7 +13,7 @@ import logging
 import operator
 from time import monotonic_ns
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from fastserve.errors import DeadlineError, ModelDefinitionError, ModelError, ResultError, text_of
 from fastserve.model.batch_queue import BatchQueue
@@ -51,8 +51,15 @@ class BatchStep(Step):
     def withdraw(self, job: Job) -> None:
         if self._queue.withdraw(job):
             self._hall.finish(job)
+        else:  # the window is open that it has been looked at in, and may be for long
+            self._look_again()
 
     # Of each kind its own.
+
+    _is_on_loop: ClassVar[bool]  # where predict is called, and what is around it
+
+    def _look_again(self) -> None:
+        """Have who waits for more to arrive see what is still wanted. On the loop."""
 
     def _end(self, job: Job) -> None:
         """`job` is over."""
@@ -87,6 +94,7 @@ class BatchStep(Step):
             return max(1, operator.index(size))
         except BaseException as error:  # noqa: BLE001 - user code may raise anything; it is this job's failure alone
             job.error = error
+            self._hall.on_failure(error, self._is_on_loop)
         self._end(job)
         return 0
 
@@ -138,6 +146,7 @@ class BatchStep(Step):
                 return False
         except BaseException as error:  # noqa: BLE001 - a result that cannot be encoded fails alone
             job.error = error
+            self._hall.on_failure(error, self._is_on_loop)
         return True
 
     def _fail(self, batch: list[Job], error: BaseException) -> list[list[Job]]:

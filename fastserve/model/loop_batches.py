@@ -30,6 +30,7 @@ class LoopBatchStep(BatchStep):
     """
 
     __slots__ = ("_begin", "_bell", "_is_awaited", "_is_called", "_slots", "_tasks")
+    _is_on_loop = True
 
     def __init__(
         self, hall: Hall, method: Method, workers: Workers, following: Step | None, batches: Batches, slots: Slots
@@ -51,6 +52,10 @@ class LoopBatchStep(BatchStep):
         if not self._is_called:
             self._call_soon()
         elif self._bell is not None and self._queue.may_be_full:
+            _ring(self._bell, True)
+
+    def _look_again(self) -> None:
+        if self._bell is not None:
             _ring(self._bell, True)
 
     def _call_soon(self) -> None:

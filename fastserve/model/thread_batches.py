@@ -28,6 +28,7 @@ class ThreadBatchStep(BatchStep):
     """
 
     __slots__ = ("_bell", "_gathering", "_is_closed", "_lock")
+    _is_on_loop = False
 
     def __init__(
         self, hall: Hall, method: Method, workers: Workers, following: Step | None, batches: Batches
@@ -51,6 +52,9 @@ class ThreadBatchStep(BatchStep):
             call(self._work, called)
         elif self._queue.may_be_full and not self._bell.is_set():
             self._bell.set()
+
+    def _look_again(self) -> None:
+        self._bell.set()
 
     def _close(self) -> None:
         self._is_closed = True

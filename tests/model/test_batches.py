@@ -118,6 +118,26 @@ def test_one_that_is_not_full_goes_when_its_window_is_over(serve: Serve, kind: s
     assert took[0] >= 0.498  # the loop's timers are as fine as a millisecond
 
 
+@pytest.mark.parametrize("kind", WHOLE)
+def test_who_leaves_while_the_window_is_open_is_over_at_once(serve: Serve, kind: str) -> None:
+    recorder = Recorder(kind)
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs = submit(runtime, 1, 2)
+        await some_turns()
+        for job in jobs:
+            job.cancel()
+            runtime.predict.withdraw(job)
+            await asyncio.wait_for(job.over, 10)
+        assert (runtime.queued, runtime.in_flight) == (0, 0)
+        jobs = submit(runtime, 3, 4, 5)
+        for job in jobs:
+            await job.over
+
+    serve(methods(predict=recorder.predict), scenario, max_batch_size=3, batch_wait_ms=60_000)
+    assert recorder.batches == [[3, 4, 5]]
+
+
 async def some_turns() -> None:
     for _ in range(20):
         await asyncio.sleep(0.001)
@@ -1047,6 +1067,35 @@ def test_memory_that_runs_out_in_the_middle_of_streams_is_counted_and_freed(
         await until(lambda: runtime.condition.shortage.total == 1 and len(freed) == 1)
 
     serve(methods(predict=plain if kind == "generator" else on_loop), scenario)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_memory_that_runs_out_beside_predict_is_counted_and_freed_too(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    freed: list[BaseException] = []
+    monkeypatch.setattr("fastserve.model.mishaps.free_memory", freed.append)
+
+    class TooMuch(Asked):
+        def encode(self) -> Any:
+            raise RuntimeError("CUDA out of memory")
+
+    def size_of(value: Any) -> int:
+        if value == "huge":
+            raise RuntimeError("CUDA out of memory")
+        return 1
+
+    async def scenario(runtime: Runtime) -> None:
+        jobs: list[Asked] = [TooMuch(1), Asked("huge"), Asked(2)]
+        for job in jobs:
+            runtime.predict.submit(job)
+        for job in jobs[:2]:
+            with pytest.raises(RuntimeError, match="CUDA out of memory"):
+                await job.answer()
+        assert await jobs[2].answer() == "p(2)"
+        await until(lambda: runtime.condition.shortage.total == 2 and len(freed) == 2)
+
+    serve(methods(predict=Recorder(kind).predict, batch_size_of=size_of), scenario)
 
 
 # --- the watchdog, struck threads, inference mode ---
