@@ -27,6 +27,8 @@ def check_combinations(config: Config, arguments: Mapping[str, str]) -> None:
         raise SetupError("--uds-mode does nothing without --uds")
     if config.metrics_port and config.metrics_port == config.port and not config.uds:
         raise SetupError(f"--metrics-port {config.metrics_port} is --port, too: it takes one of its own")
+    if arguments.get("api_key_file") == "":  # of a script's unset variable, say: the server would be open to all
+        raise SetupError("--api-key-file needs the path of a file; leave it out for no keys")
     if not config.ssl_certfile:
         for name in ("ssl_keyfile", "ssl_password_file"):
             if getattr(config, name):

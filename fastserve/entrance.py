@@ -11,7 +11,8 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastserve.config import KEYS_VARIABLE, Config
+from fastserve.config import KEYS_VARIABLE, OPTIONS, Config
+from fastserve.errors import SetupError
 from fastserve.http11.acceptor import open_sockets, url_of
 from fastserve.http11.listener import Listener
 from fastserve.messages import Head, Route
@@ -97,6 +98,9 @@ class Entrance:
 
 
 def _read_keys(config: Config, environ: Mapping[str, str]) -> ApiKeys | None:
+    for variable in (KEYS_VARIABLE, OPTIONS["api_key_file"].variable):
+        if environ.get(variable) == "":  # meant to hold something: a server without keys would be open to all
+            raise SetupError(f"{variable} is set and empty: give it what it is for, or unset it")
     said = environ.get(KEYS_VARIABLE, "")
     if not said and not config.api_key_file:
         return None

@@ -20,6 +20,7 @@ from fastserve.errors import SetupError
         ({"uds_mode": "0600"}, {}, "--uds-mode does nothing without --uds"),
         ({"uds": "/a", "port": 1, "metrics_port": 2}, {"port": "1"}, "--port and --uds exclude each other"),
         ({"port": 9, "metrics_port": 9}, {}, "--metrics-port 9 is --port, too"),
+        ({}, {"api_key_file": ""}, "--api-key-file needs the path of a file"),
         ({"ssl_keyfile": "/a"}, {}, "--ssl-keyfile does nothing without --ssl-certfile"),
         ({"ssl_password_file": "/a"}, {}, "--ssl-password-file does nothing without --ssl-certfile"),
         ({"max_connections_per_client": 11, "max_connections": 10}, {}, "--max-connections-per-client 11 does"),
@@ -36,6 +37,7 @@ def test_what_makes_no_sense_is_refused(said: dict[str, Any], arguments: dict[st
     ("said", "arguments"),
     [
         ({}, {}),
+        ({}, {"api_key_file": "none"}),
         ({"port": 1, "host": "::"}, {"port": "1", "host": "::"}),
         ({"uds": "/a", "port": 1}, {}),  # PORT is the platform's
         ({"uds": "/a", "uds_mode": "0600"}, {"uds": "/a"}),

@@ -223,6 +223,8 @@ def test_no_key_is_ever_shown(tmp_path: Path) -> None:
         (None, {}, "cannot read --api-key-file"),
         (FILE_KEY, {"FASTSERVE_API_KEYS": f"{SAID_KEY} {FILE_KEY}"}, "FASTSERVE_API_KEYS, number 1"),
         (FILE_KEY, {"FASTSERVE_API_KEYS": " , "}, "FASTSERVE_API_KEYS holds no API key"),
+        (FILE_KEY, {"FASTSERVE_API_KEYS": ""}, "FASTSERVE_API_KEYS is set and empty"),
+        (FILE_KEY, {"FASTSERVE_API_KEY_FILE": ""}, "FASTSERVE_API_KEY_FILE is set and empty"),
         (FILE_KEY, {"FASTSERVE_API_KEY": SAID_KEY}, "did you mean FASTSERVE_API_KEYS"),
     ],
 )
