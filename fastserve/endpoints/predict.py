@@ -325,6 +325,7 @@ class MethodEndpoint:
         """
         if now >= self._learns_at:
             self._learns_at = now + LEARN_NS
+            self.fit()  # with a `batch_size_of` it shows only by and by how many a batch takes
             self._spare_ns = self._bounds.spare_ns(self.metrics.predicts)
             self.begin_ns = self.time_to_begin_ns(self.timeout_ns)
             self.begin_s = self.begin_ns * NANO - SWEEP_S
