@@ -28,6 +28,8 @@ from fastserve.options import did_you_mean
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
 
+STDERR: Final = 2
+
 _logger: Final = logging.getLogger("fastserve")
 
 _DEFAULTS: Final = Config()
@@ -54,8 +56,16 @@ class _Parser(argparse.ArgumentParser):
         raise SetupError(f"{message}; see fastserve --help")
 
 
+def _open_standard_descriptors() -> None:
+    """Those that are closed lead nowhere; else a socket would get their number, and what is printed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:  # the lowest that is free
+        pass
+    os.close(descriptor)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The `fastserve` command. Returns the exit status."""
+    _open_standard_descriptors()
     try:
         arguments = parse_arguments(sys.argv[1:] if argv is None else argv)
         environ = dict(os.environ)  # before config.yaml changes it

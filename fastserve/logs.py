@@ -20,6 +20,8 @@ from fastserve.traceparent import trace_id_of
 _PLAIN: Final = "%(asctime)s %(levelname)-7s %(message)s%(request_tag)s"
 
 
+STDOUT: Final = 1
+
 # Begins every id that is given here: requests of different processes are not mixed up.
 PROCESS_ID: Final = os.urandom(4).hex().encode()
 
@@ -144,7 +146,7 @@ def _make_handler(stream: TextIO, log_format: str) -> logging.Handler:
 
 def _make_access_handler(log_format: str) -> logging.Handler:
     """For stdout, on a thread of its own; the filter looks at what belongs to the one that logs."""
-    target = DescriptorHandler(sys.stdout.fileno())
+    target = DescriptorHandler(STDOUT)
     target.setFormatter(_make_formatter(log_format))
     writer = AccessWriter(target)
     writer.addFilter(RequestFilter())

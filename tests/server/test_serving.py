@@ -278,6 +278,25 @@ def test_access_lines_that_nobody_reads_keep_no_request_and_no_end_waiting(tmp_p
         process.stdout.close()
 
 
+def test_with_stdout_closed_access_lines_go_nowhere_and_into_no_connection(tmp_path: Path) -> None:
+    directory = write_model(tmp_path, "class Model:\n    def predict(self, model_input): return model_input\n")
+    words = command(directory, "--port", "0", "--access-log")
+    process = subprocess.Popen(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    with ending(process) as server:
+        server.wait_for_log("ready")
+        for number in range(20):
+            assert server.predict(number) == number
+        assert server.stop() == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == b""
+        process.stdout.close()
+
+
 def ids_of(server: Server, headers: dict[str, str], content: bytes = b"1") -> tuple[int, str | None]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     connection.request("POST", "/predict", content, headers)
