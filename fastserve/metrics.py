@@ -17,6 +17,9 @@ NANO: Final = 1e-9
 # In half a second so many requests to a method are timed at least, if there are as many: enough to tell a p99.9, and
 # their cost is not to be seen.
 MOST_TIMED: Final = 500
+# With each so many more of them half as many of the others are timed, until the next tick tells how many there are: a
+# flood is seen in a few milliseconds.
+FLOOD: Final = 50
 
 
 class Histogram:
@@ -74,6 +77,7 @@ class MethodMetrics(EndpointMetrics):
         "_seen",
         "_seen_by_tick",
         "_stands_for",
+        "_timed",
         "untimed",
     )
 
@@ -85,6 +89,7 @@ class MethodMetrics(EndpointMetrics):
         self._cut_short = Histogram()  # requests that never came to the end of their predict
         self._most_timed: float = MOST_TIMED
         self._each = 1  # of so many one is timed
+        self._timed = 0  # since the tick
         self.untimed = self._stands_for = 1
         self._seen = self._seen_by_tick = 0  # without those since the one that was timed last
 
@@ -92,6 +97,9 @@ class MethodMetrics(EndpointMetrics):
         """The one that has made `untimed` 0 is timed. Returns how many it stands for, itself included."""
         stands_for = self._stands_for
         self._seen += stands_for
+        self._timed += 1
+        if self._timed >= self._most_timed and not self._timed % FLOOD:
+            self._each *= 2
         self.untimed = self._stands_for = self._each
         return stands_for
 
@@ -109,6 +117,7 @@ class MethodMetrics(EndpointMetrics):
         self.time_next()  # after a flood nobody waits for the last of its requests to be counted
         came = self._seen + self._stands_for - 1 - self._seen_by_tick
         self._seen_by_tick += came
+        self._timed = 0
         self._each = max(1, int(came / self._most_timed))
 
     def note(self, times: list[int], predict: int, over: int, stands_for: int = 1) -> int:

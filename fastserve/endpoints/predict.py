@@ -100,6 +100,7 @@ class MethodEndpoint:
         self.metrics = metrics.method(name)
         if config.slow_request_s:
             self.metrics.time_all()
+        self.begin_s = math.inf
         self._spare_ns = self._learns_at = 0
         self.learn(0)
         self._route = Route(self.answer, self.metrics)
@@ -328,7 +329,8 @@ class MethodEndpoint:
             self.fit()  # with a `batch_size_of` it shows only by and by how many a batch takes
             self._spare_ns = self._bounds.spare_ns(self.metrics.predicts)
             self.begin_ns = self.time_to_begin_ns(self.timeout_ns)
-            self.begin_s = self.begin_ns * NANO - SWEEP_S
+            if self._hasty_s is None:  # else it is known of each one when it begins
+                self.begin_s = self.begin_ns * NANO - SWEEP_S
 
     def time_to_begin_ns(self, limit_ns: int) -> int:
         """How long after its arrival one may begin who is to be answered within `limit_ns`; at least half of that, or

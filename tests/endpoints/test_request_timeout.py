@@ -155,6 +155,13 @@ def test_what_waits_too_long_to_be_in_time_leaves_the_queue() -> None:
     assert scene.entry.withdrawn == [waiting]
 
 
+def test_the_sweep_leaves_those_alone_that_have_timers_and_are_looked_at_when_they_begin() -> None:
+    scene = Scene(timeout_s=1.0).ready()
+    waiting = scene.post()
+    waiting.on_tick(0.9)
+    assert scene.responder.calls == []
+
+
 def test_so_it_is_with_the_time_that_a_request_gives_itself() -> None:
     scene = Scene(timeout_s=100.0).ready()
     note_predict(scene, 1)
