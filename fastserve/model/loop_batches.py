@@ -16,7 +16,7 @@ from typing import Any
 from fastserve.model.batch_step import GENERATORS, BatchStep
 from fastserve.model.batches import Batches
 from fastserve.model.contract import Kind, Method
-from fastserve.model.first_step import way_to_begin
+from fastserve.model.first_step import first_steps
 from fastserve.model.memory import is_out_of_memory
 from fastserve.model.slots import Slots
 from fastserve.model.steps import Hall, Job, Step
@@ -29,7 +29,7 @@ class LoopBatchStep(BatchStep):
     One task at a time gathers, or waits for the slot in which it will.
     """
 
-    __slots__ = ("_begin", "_bell", "_is_awaited", "_is_called", "_slots", "_tasks")
+    __slots__ = ("_bell", "_first_steps", "_is_awaited", "_is_called", "_slots", "_tasks")
     _is_on_loop = True
 
     def __init__(
@@ -38,7 +38,7 @@ class LoopBatchStep(BatchStep):
         super().__init__(hall, method, workers, following, batches)
         self._is_awaited = method.kind is Kind.COROUTINE
         self._slots = slots
-        self._begin = way_to_begin(hall.loop)
+        self._first_steps = first_steps(hall.loop)
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself holds its tasks only weakly
         self._is_called = False
         self._bell: asyncio.Future[bool] | None = None  # of the task that waits for more to arrive
@@ -65,7 +65,7 @@ class LoopBatchStep(BatchStep):
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None] | None:
         """Begin `coroutine`, which raises nothing. Returns its task if it goes on."""
-        task = self._begin(self._hall.loop, coroutine, context)
+        task = self._first_steps.begin(coroutine, context)
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -19,7 +19,7 @@ from typing import Any, Final
 from fastserve.errors import DeadlineError, ModelDefinitionError
 from fastserve.interface.responses import is_response
 from fastserve.model.contract import Kind, Method
-from fastserve.model.first_step import way_to_begin
+from fastserve.model.first_step import first_steps
 from fastserve.model.in_flight import Load
 from fastserve.model.slots import Slots
 from fastserve.model.streams import Stream, StreamBudget, gather, gather_on_loop, produce, produce_on_loop
@@ -367,7 +367,7 @@ class LoopStep(Step):
     of them needs is still in the caches for the others, and no system call is between.
     """
 
-    __slots__ = ("_begin", "_entered", "_is_awaited", "_slots", "_will_begin")
+    __slots__ = ("_entered", "_first_steps", "_is_awaited", "_slots", "_will_begin")
 
     def __init__(
         self, hall: Hall, method: Method, workers: Workers, following: Step | None, slots: Slots | None
@@ -375,7 +375,7 @@ class LoopStep(Step):
         super().__init__(hall, method, workers, following)
         self._is_awaited = method.kind is Kind.COROUTINE
         self._slots = slots
-        self._begin = way_to_begin(hall.loop)
+        self._first_steps = first_steps(hall.loop)
         self._entered: deque[tuple[Job, Context]] = deque()
         self._will_begin = False
         self.start = self._start
@@ -394,22 +394,18 @@ class LoopStep(Step):
 
     def _begin_all(self) -> None:
         self._will_begin = False
-        entered = self._entered
         try:
-            for _ in range(len(entered)):
-                self._begin_in(*entered.popleft())
+            self._first_steps.begin_all(self._run, self._entered, _keep_task)
         finally:  # one that fails, by a bug, does not stop the others
-            if entered and not self._will_begin:
+            if self._entered and not self._will_begin:
                 self._will_begin = True
                 self._hall.loop.call_soon(self._begin_all)
 
     def _start(self, job: Job) -> None:
-        self._begin_in(job, copy_context() if job.context is None else job.context.copy())
-
-    def _begin_in(self, job: Job, context: Context) -> None:
-        task = self._begin(self._hall.loop, self._run(job), context)
+        context = copy_context() if job.context is None else job.context.copy()
+        task = self._first_steps.begin(self._run(job), context)
         if task is not None:  # else this step is over, and the job may have the task of the next
-            job.task = task  # the loop itself holds it only weakly
+            _keep_task(job, task)
 
     async def _run(self, job: Job) -> None:
         slots = self._slots
@@ -458,6 +454,10 @@ class LoopStep(Step):
             job.is_shielded = False
             job.context = copy_context()  # what this step set is seen by the next
             self._following.start(job)
+
+
+def _keep_task(job: Job, task: asyncio.Task[None]) -> None:
+    job.task = task  # the loop itself holds it only weakly
 
 
 async def as_pair(coroutine: Awaitable[Any]) -> tuple[Any, BaseException | None]:

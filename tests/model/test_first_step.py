@@ -6,6 +6,8 @@ import asyncio
 import contextvars
 import gc
 import sys
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastserve.model.first_step import way_to_begin
+from fastserve.model.first_step import first_steps
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="before it every coroutine is a Task")
 
 Body = Callable[[], Awaitable[object]]
+PAYLOAD: contextvars.ContextVar[object] = contextvars.ContextVar("PAYLOAD")
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="nobody's")
 
 
@@ -39,7 +42,7 @@ def play(body: Body, *, beside: Callable[[asyncio.Task[None]], None] | None = No
     begun: list[asyncio.Task[None] | None] = []
 
     def begin() -> None:
-        task = way_to_begin(loop)(loop, run(), contextvars.copy_context())
+        task = first_steps(loop).begin(run(), contextvars.copy_context())
         begun.append(task)
         if task is None:
             loop.call_soon(loop.call_soon, loop.stop)  # what was touched has its own last step first
@@ -191,7 +194,7 @@ def test_one_that_is_begun_in_a_task_runs_once_and_after_it_where_tasks_cannot_n
     async def body() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: complaints.append(context))
-        begun = way_to_begin(loop)(loop, inner(), contextvars.copy_context())
+        begun = first_steps(loop).begin(inner(), contextvars.copy_context())
         order.append("outer")
         assert begun is not None
         await begun
@@ -214,7 +217,7 @@ def test_a_task_factory_of_the_model_makes_the_task() -> None:
 
     loop = asyncio.new_event_loop()
     loop.set_task_factory(factory)  # type: ignore[arg-type,unused-ignore]  # its arguments differ between versions
-    task = way_to_begin(loop)(loop, run(), contextvars.copy_context())
+    task = first_steps(loop).begin(run(), contextvars.copy_context())
     assert task is not None
     loop.run_until_complete(task)
     loop.close()
@@ -313,7 +316,7 @@ def log_of(acts: list[Callable[[], Awaitable[object]]], *, as_task: bool) -> lis
         if as_task:
             task: asyncio.Task[None] | None = loop.create_task(body())
         else:
-            task = way_to_begin(loop)(loop, body(), contextvars.copy_context())
+            task = first_steps(loop).begin(body(), contextvars.copy_context())
         if task is None:
             loop.stop()
         else:
@@ -352,7 +355,7 @@ def test_several_may_wait_for_one_future_from_their_first_step_on() -> None:
         begun: list[Any] = []
 
         def begin() -> None:  # outside of any task
-            begun.extend(way_to_begin(loop)(loop, wait(), contextvars.copy_context()) for _ in range(3))
+            begun.extend(first_steps(loop).begin(wait(), contextvars.copy_context()) for _ in range(3))
             begun.append(loop.create_task(wait()))  # the model's own
 
         loop.call_soon(begin)
@@ -373,10 +376,151 @@ def test_a_task_that_was_over_in_its_first_step_can_be_awaited_later() -> None:
             kept.append(asyncio.current_task())
 
         def begin() -> None:
-            assert way_to_begin(loop)(loop, keep(), contextvars.copy_context()) is None
+            assert first_steps(loop).begin(keep(), contextvars.copy_context()) is None
 
         loop.call_soon(begin)
         await asyncio.sleep(0)
         return await kept[0]
 
     assert asyncio.run(main()) is None
+
+
+# --- many at once ---
+
+
+def begin_together(*bodies: Callable[[], Any], in_context: contextvars.Context | None = None) -> list[bool]:
+    """Begin them in one call, on a loop that runs until nothing is left to do. Returns which of them went on."""
+    loop = asyncio.new_event_loop()
+    went_on: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    def tell(number: int, task: asyncio.Task[None]) -> None:
+        went_on.append(number)
+        tasks.append(task)
+
+    def begin() -> None:
+        context = contextvars.copy_context() if in_context is None else in_context
+        starts = deque((number, context.copy()) for number in range(len(bodies)))
+        first_steps(loop).begin_all(lambda number: bodies[number](), starts, tell)
+        loop.create_task(wait()).add_done_callback(lambda _: loop.stop())
+
+    async def wait() -> None:
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(0)
+
+    loop.call_soon(begin)
+    try:
+        loop.run_forever()
+        assert not asyncio.all_tasks(loop)
+    finally:
+        loop.close()
+    return [number in went_on for number in range(len(bodies))]
+
+
+is_shared_here = pytest.mark.skipif(sys.version_info >= (3, 12), reason="there each has a Task, made by Python")
+
+
+@is_shared_here
+def test_coroutines_that_are_over_at_once_share_a_task_nobody_has_seen() -> None:
+    seen: list[int] = []
+
+    async def body() -> None:
+        seen.append(id(asyncio.current_task()))
+
+    assert begin_together(body, body, body) == [False] * 3
+    assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda task: task, weakref.ref, lambda task: task.get_name() and task, lambda task: task.get_coro()]
+)
+def test_a_task_that_somebody_keeps_is_no_other_coroutines(keep: Callable[[Any], object]) -> None:
+    kept: list[object] = []
+
+    async def body() -> None:
+        kept.append(keep(asyncio.current_task()))
+
+    assert begin_together(body, body, body) == [False] * 3
+    assert len({id(one) for one in kept}) == 3
+
+
+def test_each_has_its_own_variables_and_those_that_wait_their_own_task() -> None:
+    told: list[tuple[int, str, bool]] = []
+    tasks: dict[int, object] = {}
+
+    def make(number: int, *, waits: bool) -> Callable[[], Any]:
+        async def body() -> None:
+            before = asyncio.current_task() if number % 2 else None
+            assert VARIABLE.get() == "nobody's"
+            VARIABLE.set(str(number))
+            if waits:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
+                tasks[number] = asyncio.current_task()
+            is_same = before is None or before is asyncio.current_task()
+            told.append((number, VARIABLE.get(), is_same))
+
+        return body
+
+    waits = [False, True, True, False, False, True, False]
+    assert begin_together(*(make(number, waits=one) for number, one in enumerate(waits))) == waits
+    assert sorted(told) == [(number, str(number), True) for number in range(len(waits))]
+    assert len({id(task) for task in tasks.values()}) == 3
+
+
+def test_one_that_fails_by_a_bug_leaves_the_others_to_be_begun() -> None:
+    done: list[str] = []
+
+    async def fail() -> None:
+        raise LookupError("a bug")
+
+    async def body() -> None:
+        done.append("begun")
+        await asyncio.sleep(0)
+        done.append("over")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        steps, tasks = first_steps(loop), []
+        starts = deque((make, contextvars.copy_context()) for make in (body, fail, body))
+
+        def begin() -> None:
+            steps.begin_all(lambda make: make(), starts, lambda _, task: tasks.append(task))
+
+        loop.set_exception_handler(lambda _, context: done.append(str(context["exception"])))
+        loop.call_soon(begin)
+        await asyncio.sleep(0)
+        while starts:
+            loop.call_soon(begin)
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(main())
+    assert (done.count("begun"), done.count("over")) == (2, 2)
+
+
+def test_what_the_last_one_had_is_not_kept() -> None:
+    class Payload: ...
+
+    kept: list[weakref.ref[Payload]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        steps = first_steps(loop)
+
+        async def body(payload: Payload) -> None:
+            PAYLOAD.set(payload)
+            kept.append(weakref.ref(payload))
+
+        def begin() -> None:
+            starts = deque([(Payload(), contextvars.copy_context())])
+            steps.begin_all(body, starts, lambda _, task: None)
+
+        loop.call_soon(begin)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert kept[0]() is None
+        assert steps is not None  # and keeps nothing
+
+    asyncio.run(main())
+    assert len(kept) == 1
