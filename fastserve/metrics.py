@@ -72,6 +72,7 @@ class MethodMetrics(EndpointMetrics):
         "_each",
         "_most_timed",
         "_predict_ns",
+        "_predicts",
         "_queue_ns",
         "_request_ns",
         "_seen",
@@ -86,6 +87,7 @@ class MethodMetrics(EndpointMetrics):
         # By the powers of two (see Histogram) of all four durations of a request.
         self._counted: defaultdict[tuple[int, int, int, int], int] = defaultdict(int)
         self._request_ns = self._queue_ns = self._predict_ns = 0
+        self._predicts = 0  # how many times are counted
         self._cut_short = Histogram()  # requests that never came to the end of their predict
         self._most_timed: float = MOST_TIMED
         self._each = 1  # of so many one is timed
@@ -135,6 +137,7 @@ class MethodMetrics(EndpointMetrics):
         self._request_ns += took * stands_for
         self._queue_ns += waited * stands_for
         self._predict_ns += ran * stands_for
+        self._predicts += stands_for
         powers = took.bit_length(), waited.bit_length(), ran.bit_length(), (took - ran).bit_length()
         self._counted[powers] += stands_for
         return took
@@ -142,7 +145,7 @@ class MethodMetrics(EndpointMetrics):
     @property
     def predicts(self) -> tuple[int, int]:
         """How many predicts there were, and how long they took together, in ns."""
-        return sum(self._counted.values()), self._predict_ns
+        return self._predicts, self._predict_ns
 
     def histograms(self) -> dict[str, Histogram]:
         """Each of the durations, by its name."""

@@ -36,7 +36,7 @@ from fastserve.endpoints.user_responses import UserHead
 from fastserve.errors import RequestError
 from fastserve.lifecycle import Lifecycle
 from fastserve.logs import REQUEST_IDS
-from fastserve.messages import CHUNKED, JSON, OCTET_STREAM, Head, Request, Route
+from fastserve.messages import CHUNKED, JSON, OCTET_STREAM, Head, Request, Response, Route
 from fastserve.metrics import NANO, Metrics
 from fastserve.model.runtime import Entry, Runtime
 from fastserve.model.steps import NEVER
@@ -290,10 +290,7 @@ class MethodEndpoint:
         self._server_metrics.rejected[reason] += 1
         load = self.entry.load
         retry_s = self._bounds.retry_after_s(load, self.metrics.predicts, self._at_once())
-        message = f"too much is waiting ({load.jobs} requests); try again in {retry_s} s"
-        fields = b"Retry-After: %d\r\n" % retry_s
-        response = truss_error(self._full_status, FROM_SERVER, message, fields)
-        request.connection.send_response(request, response)
+        request.connection.send_response(request, _too_much(self._full_status, load.jobs, retry_s))
 
     def count_cancelled(self, prediction: Prediction) -> None:
         """The client of `prediction` has left."""
@@ -358,6 +355,12 @@ class MethodEndpoint:
             ends_cut_streams=is_yielded and self._ends_cut_streams,
             may_pause=not is_yielded,
         )
+
+
+@functools.lru_cache(maxsize=64)  # one after the other is the same, at a time when there is none to waste
+def _too_much(status: int, jobs: int, retry_s: int) -> Response:
+    message = f"too much is waiting ({jobs} requests); try again in {retry_s} s"
+    return truss_error(status, FROM_SERVER, message, b"Retry-After: %d\r\n" % retry_s)
 
 
 @functools.lru_cache(maxsize=64)  # clients repeat the few there are
