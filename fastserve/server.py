@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import uvloop
 
@@ -61,6 +61,8 @@ CANCEL_S: Final = 1.0
 # How long what is in flight may take when the process ends for want of memory: whatever runs will most likely fail.
 OOM_DRAIN_S: Final = 30.0
 
+HEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT
@@ -79,6 +81,7 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
     environ = dict(os.environ)
     os.environ.pop(KEYS_VARIABLE, None)  # a model that shows its environment, or hands it on, shows no key
     prepare_process(directory)
+    handlers = {number: signal.getsignal(number) for number in HEARD}
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -86,6 +89,8 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
         status = _run_to_end(loop, loop.create_task(server.serve()))
         _run_to_end(loop, loop.create_task(_end_generators(loop)))
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         asyncio.set_event_loop(None)
         loop.close()
     if not server.has_ended_threads or not _join_threads():
@@ -210,9 +215,9 @@ class Server:
         reloader = self._reloader
         acceptor = await self._listen()
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._on_signal, number)
+            self._hear(number, self._on_signal, number)
         if self._entrance.is_reloadable:  # else it ends the process, as it does others
-            self._loop.add_signal_handler(signal.SIGHUP, self._entrance.reload, self._listener)
+            self._hear(signal.SIGHUP, self._entrance.reload, self._listener)
         self._tick()
         loading = self._loop.create_task(self._load() if reloader is None else reloader.run(self._be_ready))
         try:
@@ -226,6 +231,19 @@ class Server:
         if self._failure is not None:
             raise self._failure
         return self._status
+
+    def _hear(self, number: int, act: Callable[..., None], *arguments: Any) -> None:
+        """Have the loop call `act` at this signal.
+
+        Not by its `add_signal_handler`: uvloop's loses a signal that comes while a model has stopped the loop.
+        """
+
+        def tell(_number: int, _frame: object) -> None:
+            # Not in the context of what it has interrupted, a request's, say.
+            self._loop.call_soon_threadsafe(act, *arguments, context=self._listener.context.copy())
+
+        signal.signal(number, tell)
+        signal.siginterrupt(number, False)
 
     async def _wait_stopping(self) -> None:
         """Until a signal or a failed load. Nobody but a model that cancels all tasks cancels this one."""

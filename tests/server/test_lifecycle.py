@@ -329,6 +329,28 @@ def test_a_model_that_stops_the_loop_does_not_end_the_server(mischief: str, tmp_
         assert server.stop() == 0
 
 
+# Ends itself at the moment at which the loop does not run.
+ENDING = """
+import asyncio, logging, signal
+class Ending(logging.Handler):
+    def emit(self, record):
+        if "stopped the event loop" in record.getMessage():
+            signal.raise_signal(signal.SIGTERM)
+class Model:
+    def load(self): logging.getLogger("fastserve").addHandler(Ending())
+    async def predict(self, x):
+        asyncio.get_running_loop().stop()
+        return x
+"""
+
+
+def test_a_signal_while_the_loop_is_stopped_is_heard(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, ENDING)) as server:
+        assert server.predict(1) == 1
+        assert server.wait() == 0
+    assert "SIGTERM: draining" in server.log
+
+
 def test_the_port_is_told_whatever_the_log_level(tmp_path: Path) -> None:
     directory = write_model(tmp_path, "class Model:\n    def predict(self, x): return x\n")
     with serving(directory, "--log-level", "error", wait_ready=False) as server:
