@@ -7,7 +7,9 @@ Made by `server.py`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ class Entrance:
         self._config = config
         self._keys = _read_keys(config, environ)
         self._unix: UnixSocket | None = None
+        self._reading = threading.Lock()  # one after the other: what was read last is what was there last
         self.certificates = _read_certificates(config)
         self.is_reloadable = bool(config.api_key_file) or self.certificates is not None
 
@@ -85,11 +88,23 @@ class Entrance:
         return url_of(listening, scheme)
 
     def reload(self, listener: Listener) -> None:
-        """Read keys and certificate anew. What is bad changes nothing but the log; what is open stays open."""
-        if self.certificates is not None:
-            self.certificates.reload()
-        if self._keys is not None and self._config.api_key_file and self._keys.reload():
-            listener.reroute()
+        """Read keys and certificate anew. What is bad changes nothing but the log; what is open stays open.
+
+        On a thread: a file system that hangs must not hold the loop.
+        """
+        threading.Thread(target=self._read_anew, args=(listener,), name="fastserve-reload", daemon=True).start()
+
+    def _read_anew(self, listener: Listener) -> None:
+        with self._reading:
+            if self.certificates is not None:
+                self.certificates.reload()
+            if self._keys is not None and self._config.api_key_file and self._keys.reload():
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    listener.loop.call_soon_threadsafe(self._use_keys, self._keys, listener)
+
+    def _use_keys(self, keys: ApiKeys, listener: Listener) -> None:
+        listener.reroute()  # what is remembered of a head says whether its key is good
+        keys.log_reload()
 
     def close(self) -> None:
         """Nobody is accepted any more: give the place in the file system back."""

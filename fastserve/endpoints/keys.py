@@ -62,14 +62,20 @@ class ApiKeys:
         return is_in
 
     def reload(self) -> bool:
-        """Read the file anew. Returns whether its keys are taken now; else it is bad: logged, and the old stay."""
+        """Read the file anew. Returns whether its keys are taken now; else it is bad: logged, and the old stay.
+
+        From any thread.
+        """
         try:
             self._digests = self._read()
         except SetupError as error:
             _logger.error("%s; the API keys from before stay", error)
             return False
-        _logger.info("the API keys are read anew: %d", len(self._digests))
         return True
+
+    def log_reload(self) -> None:
+        """Say that the new ones are what counts now."""
+        _logger.info("the API keys are read anew: %d", len(self._digests))
 
     def _hold(self, given: bytes) -> bool:
         """Takes as long whichever key it is, and if it is none."""

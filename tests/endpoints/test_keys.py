@@ -184,6 +184,7 @@ def test_keys_are_read_anew_and_stay_if_the_file_is_bad(tmp_path: Path, caplog: 
         assert not keys.reload()
         file.write_text("new\n")
         assert keys.reload()
+        keys.log_reload()
     assert admitted() == ["new", "said"]
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR", "INFO"]
     assert "secret" not in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import subprocess
@@ -159,6 +160,18 @@ def test_keys_change_with_sighup_on_connections_that_are_there_too(tmp_path: Pat
         connection.close()
         assert server.server.stop() == 0
         assert not [key for key in KEYS if key in server.output()]
+
+
+def test_a_file_that_cannot_be_read_for_now_holds_nobody(tmp_path: Path) -> None:
+    with guarded(tmp_path) as server:
+        server.file.unlink()
+        os.mkfifo(server.file)  # reading it waits for a writer, as a file system that hangs does
+        server.server.process.send_signal(signal.SIGHUP)
+        with server.file.open("w") as writer:  # it is being read
+            assert server.server.request("GET", "/livez") == (200, b"true")
+            writer.write(f"{NEW_KEY}\n")
+        server.server.wait_for_log("API keys are read anew: 2")
+        assert server.server.stop() == 0
 
 
 def attacks() -> Iterator[bytes]:
