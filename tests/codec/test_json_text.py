@@ -7,6 +7,7 @@ import datetime
 import enum
 import json
 import math
+import subprocess
 import sys
 import uuid
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from fastserve.codec import json_text
 from fastserve.codec.json_text import decode_json, encode_json
 from fastserve.errors import RequestError, ResultError
 
@@ -286,6 +288,53 @@ def test_numpy_is_not_imported_for_a_model_that_did_not(monkeypatch: pytest.Monk
     with pytest.raises(ResultError, match="set"):
         encode_json({1, 2})
     assert "numpy" not in sys.modules
+
+
+def test_orjson_does_not_import_it_either() -> None:
+    lines = "import datetime, sys; from fastserve.codec.json_text import encode_plain; import orjson"
+    values = 'b"bytes", {"a": {1}}, object(), datetime.datetime.now(), (value for value in [1])'
+    tries = f"""
+for value in ({values}):
+    try:
+        encode_plain(value)
+    except TypeError:
+        pass
+print("numpy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", lines + tries], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.float32(0.1),
+        np.float64(0.1),
+        np.int64(-7),
+        np.bool_(True),
+        np.array([0.1, 0.2], np.float32),
+        {"a": [np.arange(3), np.arange(4.0)[::2]], "b": np.float32(1.1)},
+        {1: np.array([0.1], np.float32)},
+        np.array([{"a": None}, 2**70], object),
+        [np.array([{1: np.float32(1.1)}], object), np.float32(1.1)],
+        np.array([np.float32(1.1)], object)[::-1],
+        np.array(["a", "b"]),
+        np.array(["2026-01-02"], "datetime64[s]"),
+        np.array(7),
+        np.float16(1.1),
+    ],
+)
+def test_the_first_of_numpy_is_written_like_those_behind_it(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_text, "_options", 0)
+    first = encode_json(value)
+    monkeypatch.setattr(json_text, "_options", orjson.OPT_SERIALIZE_NUMPY)
+    assert encode_json(value) == first
+
+
+def test_orjson_writes_numpy_from_the_first_time_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_text, "_options", 0)
+    encode_json(np.float32(1.1))
+    assert json_text._options == orjson.OPT_SERIALIZE_NUMPY
 
 
 def test_an_array_beside_an_integer_over_64_bits_is_written_too() -> None:
