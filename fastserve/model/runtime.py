@@ -268,7 +268,7 @@ class Runtime:
         In flight, and in no predict slot.
         """
         assert self.version is not None
-        method, in_flight = self.contract.websocket, self.version.in_flight
+        method, in_flight, hall = self.contract.websocket, self.version.in_flight, self.version.hall
         assert method is not None
         call = method.call
 
@@ -279,6 +279,8 @@ class Runtime:
         _, error = await as_pair(run())
         in_flight.tasks -= 1
         in_flight.tell()
+        if error is not None:
+            hall.on_failure(error, True)
         return error
 
     def stop(self) -> bool:

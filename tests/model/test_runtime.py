@@ -1524,6 +1524,19 @@ def test_what_a_websocket_method_raises_is_returned(serve: Callable[..., Any], r
     serve(methods(websocket=websocket), scenario)
 
 
+def test_memory_that_a_websocket_method_wanted_is_counted(serve: Callable[..., Any]) -> None:
+    out_of_memory = type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
+
+    async def websocket(given: Any) -> None:
+        raise out_of_memory
+
+    async def scenario(runtime: Runtime) -> None:
+        assert await runtime.attend(object) is out_of_memory
+        assert runtime.condition.shortage.total == 1
+
+    serve(methods(websocket=websocket), scenario)
+
+
 def test_an_object_that_cannot_be_made_for_a_websocket_method_is_its_failure(serve: Callable[..., Any]) -> None:
     async def websocket(given: Any) -> None:
         raise AssertionError
