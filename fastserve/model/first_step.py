@@ -17,7 +17,6 @@ from typing import Any, Final, TypeVar
 from weakref import getweakrefcount
 
 T = TypeVar("T")
-Parts = tuple[asyncio.AbstractEventLoop, Coroutine[Any, Any, None], Context, Generator[Any, Any, None]]
 
 # To a task that nobody keeps: its _SharedSteps', asyncio's to the current one, and two of who asks for their number.
 # (One that somebody has looked at is kept by the loop.)
@@ -85,16 +84,16 @@ class _SharedSteps(FirstSteps):
     something, it is that coroutine's alone, and those that follow have another.
     """
 
-    __slots__ = ("_driver", "_task")
+    __slots__ = ("_parts", "_task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._renew()
 
     def _renew(self) -> None:
+        self._parts = _Parts(self._loop)
         self._task = _new_task(_UnseenTask)
-        self._driver = _drive()
-        self._driver.send(None)
+        _set_parts(self._task, self._parts)
 
     def begin(self, coroutine: Coroutine[Any, Any, None], context: Context) -> asyncio.Task[None] | None:
         begun: list[asyncio.Task[None]] = []
@@ -107,7 +106,7 @@ class _SharedSteps(FirstSteps):
         starts: deque[tuple[T, Context]],
         tell: Callable[[T, asyncio.Task[None]], None],
     ) -> None:
-        loop, task = self._loop, self._task
+        loop, task, parts = self._loop, self._task, self._parts
         try:
             asyncio._enter_task(loop, task)
         except RuntimeError:  # another is being executed, and none may begin within it
@@ -115,23 +114,25 @@ class _SharedSteps(FirstSteps):
                 argument, context = starts.popleft()
                 tell(argument, self._begin_later(run(argument), context))
             return
-        driver = self._driver
-        step = driver.send
+        step = parts.driver.send
         try:
             for _ in range(len(starts)):
                 argument, context = starts.popleft()
                 coroutine = run(argument)
-                task.parts = loop, coroutine, context, driver
+                parts.context = context  # before there is a coroutine: what this lets go of may look at the task
+                parts.coroutine = coroutine
                 awaited = context.run(step, coroutine)
                 if awaited is not _OVER or getrefcount(task) > REFERENCES or getweakrefcount(task):
                     asyncio._leave_task(loop, task)
                     self._renew()
-                    begun, task, driver = task, self._task, self._driver
-                    step = driver.send
+                    begun, task, parts = task, self._task, self._parts
+                    step = parts.driver.send
                     asyncio._enter_task(loop, task)
                     if awaited is not _OVER:
                         tell(argument, _go_on(begun, awaited))
-            task.parts = None  # the last one's
+                else:
+                    parts.coroutine = None
+            parts.context = None
         except BaseException:  # by a bug: the driver has ended with it
             self._renew()
             raise
@@ -152,6 +153,22 @@ def _drive() -> Generator[Any, Any, None]:
         coroutine = yield _OVER
 
 
+class _Parts:
+    """What is made a whole task. coroutine: whose first step it is; None between two, when it can be none.
+
+    driver: only kept: the coroutine would end with it.
+    """
+
+    __slots__ = ("context", "coroutine", "driver", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.coroutine: Coroutine[Any, Any, None] | None = None
+        self.context: Context | None = None
+        self.driver = _drive()
+        self.driver.send(None)
+
+
 def _go_on(task: Any, awaited: Any) -> asyncio.Task[None]:
     """Have `task` go on with the coroutine of its first step, once there is what that has `awaited`."""
     if type(task) is _UnseenTask:
@@ -164,8 +181,7 @@ def _go_on(task: Any, awaited: Any) -> asyncio.Task[None]:
 def parts_of(task: asyncio.Task[Any]) -> tuple[Any, Context | None]:
     """The coroutine that `task` runs, however it was begun, and its context if it tells that."""
     if type(task) is _WholeTask:
-        _, coroutine, context, _ = task.parts
-        return coroutine, context
+        return task.parts.coroutine, task.parts.context
     return task.get_coro(), getattr(task, "get_context", _unknown)()  # which is new in 3.12
 
 
@@ -177,8 +193,8 @@ class _UnseenTask(asyncio.Task[None]):
     """What `asyncio.current_task()` is in the first step. Whoever looks at it finds a whole task.
 
     Three things tell them apart: its `get_coro()` is a generator around the coroutine, and until somebody looks at it
-    its `repr` is short and `asyncio.all_tasks()` does not have it.
-    parts: of the coroutine whose first step it is. Its driver is only kept: the coroutine would end with it.
+    its `repr` is short and `asyncio.all_tasks()` does not have it. Between two first steps it is a task that was
+    never begun, to those who find it all the same (`gc.get_objects()` has it).
     awaited: what the coroutine has yielded, for its task to wait for. is_future: it was awaited, as futures are.
     """
 
@@ -186,18 +202,30 @@ class _UnseenTask(asyncio.Task[None]):
 
     awaited: Any
     is_future: bool
-    parts: Parts | None
+    parts: _Parts
 
     def __repr__(self) -> str:  # is in the text of `_enter_task`'s refusal, whether or not that is read
         return "<Task in its first step>"
 
     def __getattribute__(self, name: str) -> Any:
         _make_whole(self)
-        return getattr(self, name)
+        return asyncio.Task.__getattribute__(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _make_whole(self)
+        if type(self) is _UnseenTask:  # it would be the next coroutine's
+            raise AttributeError(f"{name}: this task has not begun")
+        asyncio.Task.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _make_whole(self)
+        asyncio.Task.__delattr__(self, name)
 
     def __await__(self) -> Generator[Any, None, None]:  # which asks for no attribute
         _make_whole(self)
-        return self.__await__()
+        return asyncio.Task.__await__(self)
+
+    __iter__ = __await__
 
 
 class _WholeTask(asyncio.Task[None]):
@@ -205,15 +233,18 @@ class _WholeTask(asyncio.Task[None]):
 
     __slots__ = ("awaited", "is_future", "parts")
 
-    parts: Parts
+    parts: _Parts
 
 
 def _make_whole(task: Any) -> None:
-    task.__class__ = _WholeTask
-    loop, coroutine, context, _ = task.parts
-    rest = _rest_of(coroutine, task)
+    """If a first step is being taken in `task`, which is an _UnseenTask."""
+    parts = _get_parts(task)
+    if parts.coroutine is None:
+        return
+    asyncio.Task.__setattr__(task, "__class__", _WholeTask)
+    rest = _rest_of(parts.coroutine, task)
     rest.send(None)  # begun, or a cancellation before the task's first step would end it unseen
-    _init_task(task, rest, loop=loop, context=context)
+    _init_task(task, rest, loop=parts.loop, context=parts.context)
 
 
 @types.coroutine
@@ -263,6 +294,10 @@ def _is_over(coroutine: Any) -> bool:
 
 
 _OVER: Final = object()
+
+# Past the watch on attributes.
+_get_parts: Final[Any] = vars(_UnseenTask)["parts"].__get__
+_set_parts: Final[Any] = vars(_UnseenTask)["parts"].__set__
 
 _make_task: Final[Any] = asyncio.Task
 _new_task: Final[Any] = asyncio.Task.__new__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import sys
@@ -442,6 +443,79 @@ def test_a_task_that_somebody_keeps_is_no_other_coroutines(keep: Callable[[Any],
 
     assert begin_together(body, body, body) == [False] * 3
     assert len({id(one) for one in kept}) == 3
+
+
+def test_what_is_set_on_the_task_is_no_other_coroutines() -> None:
+    found: list[object] = []
+
+    async def set_it() -> None:
+        task: Any = asyncio.current_task()
+        task.user = "alice"
+        del task.user
+        task.user = "bob"
+
+    async def look() -> None:
+        found.append(getattr(asyncio.current_task(), "user", None))
+
+    assert begin_together(set_it, look, set_it, look) == [False] * 4
+    assert found == [None, None]
+
+
+def look_at_all_tasks() -> None:
+    """As what hunts for leaks does, or a debugger."""
+    for one in gc.get_objects():
+        if isinstance(one, asyncio.Task):
+            assert not isinstance(one, Exception)
+            assert repr(one)
+            one.get_name()
+            with contextlib.suppress(AttributeError):
+                one.mark = "seen"  # type: ignore[attr-defined]
+            with contextlib.suppress(AttributeError):
+                del one.mark  # type: ignore[attr-defined]
+
+
+def test_a_look_between_two_first_steps_harms_nobody() -> None:
+    done: list[bool] = []
+
+    async def wait() -> None:
+        await asyncio.sleep(0)
+        done.append(hasattr(asyncio.current_task(), "mark"))
+
+    async def over() -> None:
+        done.append(hasattr(asyncio.current_task(), "mark"))
+
+    def looked_at(body: Callable[[], Any]) -> Callable[[], Any]:
+        def make() -> Any:
+            look_at_all_tasks()
+            return body()
+
+        return make
+
+    bodies = [wait, over, over, wait, wait, over]
+    assert begin_together(*map(looked_at, bodies)) == [body is wait for body in bodies]
+    assert done == [False] * 6
+
+
+def test_a_look_while_none_is_taken_harms_nobody() -> None:
+    done: list[int] = []
+
+    async def wait(number: int) -> None:
+        if number:
+            await asyncio.sleep(0)
+        done.append(number)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        steps, tasks = first_steps(loop), []
+        for number in (1, 0, 2, 3):
+            starts = deque([(number, contextvars.copy_context())])
+            loop.call_soon(steps.begin_all, wait, starts, lambda _, task: tasks.append(task))
+            await asyncio.sleep(0)
+            look_at_all_tasks()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+    assert sorted(done) == [0, 1, 2, 3]
 
 
 def test_each_has_its_own_variables_and_those_that_wait_their_own_task() -> None:
