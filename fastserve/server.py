@@ -89,10 +89,10 @@ def run(directory: ModelDirectory, config: Config, reread: Reread) -> int:
         status = _run_to_end(loop, loop.create_task(server.serve()))
         _run_to_end(loop, loop.create_task(_end_generators(loop)))
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         asyncio.set_event_loop(None)
         loop.close()
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
     if not server.has_ended_threads or not _join_threads():
         _exit_now(status)  # a thread is stuck in user code; only the end of the process ends it
     return status
@@ -157,10 +157,11 @@ class Server:
         route = Router(endpoints, self._metrics, has_metrics=not config.metrics_port).route
         self._listener = self._entrance.make_listener(loop, route, self._metrics)
         self._metrics_port = self._make_metrics_port(endpoints) if config.metrics_port else None
-        self._runtime.on_adopted.append(self._listener.reroute)
+        self._runtime.on_adopted += [self._follow_traces, self._listener.reroute]
         self._drain_s = config.graceful_timeout_s
         self._stopping = asyncio.Event()
         self._status = EXIT_OK
+        self._is_interrupted = False
         self._failure: SetupError | None = None
         self._watching: asyncio.Task[None] | None = None  # held: the loop holds its tasks only weakly
         self.has_ended_threads = True
@@ -233,17 +234,24 @@ class Server:
         return self._status
 
     def _hear(self, number: int, act: Callable[..., None], *arguments: Any) -> None:
-        """Have the loop call `act` at this signal.
+        """Have the loop call `act` at this signal, once it can."""
+        loop, context, process = self._loop, self._listener.context, os.getpid()
 
-        Not by its `add_signal_handler`: uvloop's loses a signal that comes while a model has stopped the loop.
-        """
+        def on_signal(_number: int, _frame: object) -> None:
+            if os.getpid() != process:  # forked off by user code: what ends us does not end it
+                return
+            if not loop.is_running():  # a model has stopped it: it will go on, but uvloop does not see the signal
+                with contextlib.suppress(RuntimeError):  # it has ended
+                    loop.call_soon_threadsafe(act, *arguments, context=context.copy())
+            if number == signal.SIGINT:
+                if self._is_interrupted:
+                    _end_interrupted()  # here: a method may hold the loop for ever
+                self._is_interrupted = True
 
-        def tell(_number: int, _frame: object) -> None:
-            # Not in the context of what it has interrupted, a request's, say.
-            self._loop.call_soon_threadsafe(act, *arguments, context=self._listener.context.copy())
-
-        signal.signal(number, tell)
-        signal.siginterrupt(number, False)
+        loop.add_signal_handler(number, act, *arguments)  # which a handler that the model sets leaves as it is
+        signal.signal(number, on_signal)
+        if number != signal.SIGINT:  # which is to interrupt what a method waits for, too
+            signal.siginterrupt(number, False)
 
     async def _wait_stopping(self) -> None:
         """Until a signal or a failed load. Nobody but a model that cancels all tasks cancels this one."""
@@ -276,6 +284,14 @@ class Server:
         if self._metrics_port is not None:
             self._metrics_port.listener.tick()
         self._check_model(time.monotonic())
+        self._follow_traces()
+
+    def _follow_traces(self) -> None:
+        """Know the traces of requests, once the model has imported what tells it of them."""
+        listener = self._listener
+        if listener.config.request_ids == "given" and "fastserve.interface.trace_context" in sys.modules:
+            listener.config = dataclasses.replace(listener.config, request_ids="traced")
+            listener.reroute()
 
     def _check_model(self, now: float) -> None:
         """Have readiness follow the model's condition; end if that is the only cure."""
@@ -328,8 +344,7 @@ class Server:
     def _on_signal(self, number: int) -> None:
         if self._stopping.is_set():
             if number == signal.SIGINT:
-                _logger.warning("interrupted again: ending at once")
-                _exit_now(EXIT_INTERRUPTED)
+                _end_interrupted()
             return
         name, delay_s = signal.Signals(number).name, self._config.drain_delay_s
         if number == signal.SIGTERM and delay_s and self._lifecycle.state is State.READY:
@@ -396,6 +411,15 @@ def _way_to_connect(listener: Listener, telemetry: Telemetry | None) -> Callable
 
         return lambda: LoggedConnection(listener)
     return lambda: Connection(listener)
+
+
+def _end_interrupted() -> None:
+    # What the signal has interrupted may hold a lock that is needed to log.
+    threading.Timer(CANCEL_S, os._exit, (EXIT_INTERRUPTED,)).start()
+    try:
+        _logger.warning("interrupted again: ending at once")
+    finally:
+        _exit_now(EXIT_INTERRUPTED)
 
 
 def _exit_now(status: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -327,6 +328,84 @@ def test_a_model_that_stops_the_loop_does_not_end_the_server(mischief: str, tmp_
         assert [server.predict(1), server.predict(2)] == [1, 2]
         assert "the server goes on" in server.read_log()
         assert server.stop() == 0
+
+
+# Its only coroutine never lets the loop go on.
+HOLDING = """
+import logging, threading
+lock = threading.Lock()
+class Locking(logging.Handler):
+    def emit(self, record):
+        with lock: pass
+    def flush(self):
+        with lock: pass
+class Model:
+    def load(self):
+        logging.getLogger().addHandler(Locking())
+    async def predict(self, x):
+        logging.info("holding")
+        {hold}
+"""
+
+
+@pytest.mark.parametrize("hold", ["while True: pass", "threading.Event().wait()", "lock.acquire(); lock.acquire()"])
+def test_a_second_interrupt_ends_a_server_whose_loop_a_method_holds(tmp_path: Path, hold: str) -> None:
+    with serving(write_model(tmp_path, HOLDING.format(hold=hold))) as server:
+        client = Client(server, 1)
+        server.wait_for_log("holding")
+        while server.process.poll() is None:  # of two that are sent at once the process may see one
+            server.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.process.wait(0.1)
+        assert server.wait() == 130
+        assert "interrupted again" in server.log
+        client.join()
+
+
+HANDLING = """
+import signal
+class Model:
+    async def load(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+    def predict(self, x): return x
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_handler_that_the_model_sets_is_called_beside_the_servers(tmp_path: Path, number: signal.Signals) -> None:
+    with serving(write_model(tmp_path, HANDLING)) as server:
+        assert server.stop(number) == 0
+        assert f"{number.name}: draining" in server.log
+
+
+CHILD_OF_ITS_OWN = """
+import os, signal
+class Model:
+    def predict(self, x):
+        if x:
+            os.kill(x, signal.SIGINT)
+            return None
+        told, telling = os.pipe()
+        child = os.fork()
+        if not child:
+            for _ in range(3):
+                signal.raise_signal(signal.SIGINT)
+            os.write(telling, b"goes on")
+            os._exit(0)
+        os.close(telling)
+        with os.fdopen(told, "rb") as pipe:
+            said = pipe.read().decode()
+        os.waitpid(child, 0)
+        return said
+"""
+
+
+def test_an_interrupt_does_not_end_what_the_model_has_forked(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, CHILD_OF_ITS_OWN)) as server:
+        assert server.predict(0) == "goes on"
+        assert server.stop() == 0
+        assert "interrupted" not in server.log
 
 
 # Ends itself at the moment at which the loop does not run.
