@@ -39,9 +39,9 @@ class Entrance:
         self._config = config
         self._keys = _read_keys(config, environ)
         self._unix: UnixSocket | None = None
-        self._reading = threading.Lock()  # one after the other: what was read last is what was there last
         self.certificates = _read_certificates(config)
         self.is_reloadable = bool(config.api_key_file) or self.certificates is not None
+        self._readers: list[_Reader] | None = None  # of what is reloadable, from the first time on
 
     def make_listener(self, loop: asyncio.AbstractEventLoop, find: Find, metrics: Metrics) -> Listener:
         """The listener whose requests are let in. find: finds the routes of those."""
@@ -88,28 +88,59 @@ class Entrance:
         return url_of(listening, scheme)
 
     def reload(self, listener: Listener) -> None:
-        """Read keys and certificate anew. What is bad changes nothing but the log; what is open stays open.
+        """Read keys and certificate anew. What is bad changes nothing but the log; what is open stays open."""
+        if self._readers is None:
+            self._readers = self._make_readers(listener)
+        for reader in self._readers:
+            reader.read()
 
-        On a thread: a file system that hangs must not hold the loop.
-        """
-        threading.Thread(target=self._read_anew, args=(listener,), name="fastserve-reload", daemon=True).start()
+    def _make_readers(self, listener: Listener) -> list[_Reader]:
+        readers, keys = [], self._keys
+        if keys is not None and self._config.api_key_file:
 
-    def _read_anew(self, listener: Listener) -> None:
-        with self._reading:
-            if self.certificates is not None:
-                self.certificates.reload()
-            if self._keys is not None and self._config.api_key_file and self._keys.reload():
-                with contextlib.suppress(RuntimeError):  # the loop is closed
-                    listener.loop.call_soon_threadsafe(self._use_keys, self._keys, listener)
+            def use(are_taken: bool) -> None:
+                if are_taken:
+                    listener.reroute()  # what is remembered of a head says whether its key is good
+                    keys.log_reload()
 
-    def _use_keys(self, keys: ApiKeys, listener: Listener) -> None:
-        listener.reroute()  # what is remembered of a head says whether its key is good
-        keys.log_reload()
+            readers.append(_Reader(listener.loop, keys.reload, use))
+        if self.certificates is not None:
+            readers.append(_Reader(listener.loop, self.certificates.reload, lambda _: None))
+        return readers
 
     def close(self) -> None:
         """Nobody is accepted any more: give the place in the file system back."""
         if self._unix is not None:
             self._unix.remove()
+
+
+class _Reader:
+    """Reads on a thread: a file system that hangs must hold neither the loop nor what other files there are."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, read: Callable[[], Any], use: Callable[[Any], None]) -> None:
+        """use: called on the loop with what `read` has returned."""
+        self._loop = loop
+        self._read = read
+        self._use = use
+        self._is_reading = self._is_asked_again = False
+
+    def read(self) -> None:
+        """Once more, if it is being read: it may have been too early to see what has changed."""
+        self._is_asked_again = self._is_reading
+        if not self._is_reading:
+            self._is_reading = True
+            threading.Thread(target=self._run, name="fastserve-reload", daemon=True).start()
+
+    def _run(self) -> None:
+        result = self._read()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._go_on, result)
+
+    def _go_on(self, result: Any) -> None:
+        self._is_reading = False
+        self._use(result)
+        if self._is_asked_again:
+            self.read()
 
 
 def _read_keys(config: Config, environ: Mapping[str, str]) -> ApiKeys | None:

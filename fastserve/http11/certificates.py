@@ -29,7 +29,10 @@ class Certificates:
         self.context = make_context(config)
 
     def reload(self) -> None:
-        """Read the files anew; if they are bad that is logged, and the certificate from before stays."""
+        """Read the files anew; if they are bad that is logged, and the certificate from before stays.
+
+        From any thread.
+        """
         try:
             self.context = make_context(self._config)
         except SetupError as error:
@@ -68,6 +71,8 @@ def _load(context: ssl.SSLContext, config: Config) -> None:
         context.load_cert_chain(certificate, key or None, password)
     except ssl.SSLError as error:
         raise SetupError(_explain(error, certificate, key, had_password=was_asked)) from None
+    except OSError as error:  # taken away since it was looked at
+        raise SetupError(f"cannot read --ssl-certfile {certificate} and its key: {error.strerror}") from None
 
 
 def _explain(error: ssl.SSLError, certificate: str, key: str, *, had_password: bool) -> str:
