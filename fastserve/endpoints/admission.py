@@ -28,31 +28,30 @@ class Admission:
     most: requests at work or waiting; more are turned away. most_bytes: content that they may hold.
     """
 
-    __slots__ = ("_before", "_max_queue", "_service_s", "_slots", "most", "most_bytes")
+    __slots__ = ("_at_once", "_before", "_max_queue", "_service_s", "most", "most_bytes")
 
     def __init__(self, config: Config) -> None:
-        self._slots = config.predict_concurrency
         self._max_queue = config.max_queue
-        self.fit(1)
+        self.fit(config.predict_concurrency)
         self.most_bytes = config.max_queue_bytes
         self._before = (0, 0)  # count and sum of the predicts that have been looked at
         self._service_s = 0.0  # what one took, of late
 
     def fit(self, at_once: int) -> None:
-        """at_once: how many requests one slot takes, which are none of those that wait."""
-        self.most = self._slots * at_once + self._max_queue
+        """at_once: how many requests can be at work, which are none of those that wait."""
+        self._at_once = at_once
+        self.most = at_once + self._max_queue
 
     def has_room_for(self, size: int, load: Load) -> bool:
         """Whether `size` bytes of content may be held. One request is let in alone, however large."""
         return not load.size or load.size + size <= self.most_bytes
 
-    def retry_after_s(self, load: Load, predicts: tuple[int, int], at_once: int = 1) -> int:
-        """When a slot will be free for one more request: all before it, at the time that a predict has taken of late.
+    def retry_after_s(self, load: Load, predicts: tuple[int, int]) -> int:
+        """When there will be room for one more request: all before it, at the time that a predict has taken of late.
 
-        predicts: how many there were, and how long they took, in ns. at_once: how many requests one takes.
-        In whole seconds.
+        predicts: how many there were, and how long they took, in ns. In whole seconds.
         """
-        wait_s = load.jobs * self._service_of_late_s(predicts) / (self._slots * at_once)
+        wait_s = load.jobs * self._service_of_late_s(predicts) / self._at_once
         return min(MOST_RETRY_S, max(LEAST_RETRY_S, math.ceil(wait_s)))
 
     def spare_ns(self, predicts: tuple[int, int]) -> int:

@@ -25,7 +25,7 @@ _OF_GPU: Final = (
 def of_model(runtime: Runtime) -> Iterator[Family]:
     """All but GPUs, which take asking."""
     yield gauge("fastserve_inflight_requests", "Requests at work or waiting.", runtime.in_flight)
-    yield gauge("fastserve_queue_depth", "Requests that wait for a predict slot.", runtime.queued)
+    yield gauge("fastserve_queue_depth", "Requests that wait for a predict slot, or for a thread.", runtime.queued)
     yield gauge("fastserve_predict_slots", "How many predicts may run at once.", runtime.slots)
     tally, condition = runtime.tally(), runtime.condition
     yield total(

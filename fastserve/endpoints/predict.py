@@ -89,7 +89,7 @@ class MethodEndpoint:
         self.entry = entry
         self._submit = entry.submit
         self._bounds = Admission(config)
-        self._most = self._bounds.most
+        self._most = 0  # until it is known what the model has
         self._full_status = int(config.overload_status)
         self.timeout_ns = round(config.timeout_s / NANO) if config.timeout_s else NEVER
         self.timeout_s = config.timeout_s or math.inf
@@ -171,14 +171,12 @@ class MethodEndpoint:
         prepare: called with the prediction before it is submitted. submit: instead of at once.
         """
         entry, metrics = self.entry, self.metrics
-        if not entry.exists:
-            request.connection.send_response(request, self._missing)
-            return
         if entry.load.jobs >= self._most:
             self._turn_away(request, "queue_full")
             return
         metrics.untimed -= 1
-        arrived = 0 if metrics.untimed else monotonic_ns()
+        if not metrics.untimed:
+            prepare = self._timing(prepare)
         checked = entry.input_type
         try:
             payload = self._decode(request.content) if checked is None else checked.parse_json(request.content)
@@ -187,8 +185,6 @@ class MethodEndpoint:
             return
         # `_run`, written out: a frame less
         request.work = prediction = Prediction(self, request, payload)
-        if arrived:
-            prediction.time(arrived, metrics.begin())
         if entry.takes_request:
             prediction.let_ask()
         request.content = b""
@@ -202,19 +198,17 @@ class MethodEndpoint:
         prepare, submit: as above.
         """
         entry, metrics = self.entry, self.metrics
-        if not entry.exists:
-            request.connection.send_response(request, self._missing)
-            return
         if entry.load.jobs >= self._most:
             self._turn_away(request, "queue_full")
             return
         metrics.untimed -= 1
-        arrived = 0 if metrics.untimed else monotonic_ns()
+        if not metrics.untimed:
+            prepare = self._timing(prepare)
         checked = entry.input_type
         without_msgpack = refusal_without_msgpack()
         if isinstance(checked, Unread):
             kind = Prediction if checked.takes_bytes or without_msgpack else BinaryPrediction
-            self._run(request, kind(self, request, checked.parse(request.content)), arrived, prepare, submit)
+            self._run(request, kind(self, request, checked.parse(request.content)), prepare, submit)
             return
         try:
             if without_msgpack is not None:
@@ -224,7 +218,7 @@ class MethodEndpoint:
         except BaseException as error:  # noqa: BLE001 - as above
             self._refuse(request, error)
             return
-        self._run(request, BinaryPrediction(self, request, payload), arrived, prepare, submit)
+        self._run(request, BinaryPrediction(self, request, payload), prepare, submit)
 
     def _answer_large(self, request: Request, prepare: Prepare | None = None) -> None:
         """As `answer`, for what may hold a great many values."""
@@ -262,12 +256,8 @@ class MethodEndpoint:
         prediction.size = size
         self._loop.call_soon(self.entry.reserve(prediction))
 
-    def _run(
-        self, request: Request, prediction: Prediction, arrived: int, prepare: Prepare | None, submit: Prepare | None
-    ) -> None:
+    def _run(self, request: Request, prediction: Prediction, prepare: Prepare | None, submit: Prepare | None) -> None:
         request.work = prediction
-        if arrived:
-            prediction.time(arrived, self.metrics.begin())
         if self.entry.takes_request:
             prediction.let_ask()
         request.content = b""  # decoded: the bytes need not live as long as the prediction
@@ -275,21 +265,35 @@ class MethodEndpoint:
             prepare(prediction)
         (submit or self._submit)(prediction)
 
+    def _timing(self, prepare: Prepare | None) -> Prepare:
+        """What times a prediction, from now on, and then prepares it as `prepare` does."""
+        arrived = monotonic_ns()
+
+        def time(prediction: Prediction) -> None:
+            prediction.time(arrived, self.metrics.begin())
+            if prepare is not None:
+                prepare(prediction)
+
+        return time
+
     def fit(self) -> None:
         """Another version of the model serves, which may take more or fewer requests at once."""
-        self._bounds.fit(self._at_once())
-        self._most = self._bounds.most
-
-    def _at_once(self) -> int:
-        """How many requests one slot takes."""
-        batches = self.entry.batches
-        return 1 if batches is None else batches.at_once
+        self._most = 0
+        if self.entry.exists:
+            self._bounds.fit(self.entry.at_once)
+            self._most = self._bounds.most
 
     def _turn_away(self, request: Request, reason: str) -> None:
-        """More wait than is allowed: nothing of it has been looked at, so it may be sent again."""
+        """More wait than is allowed: nothing of it has been looked at, so it may be sent again.
+
+        Of what the model has no method for none may.
+        """
+        if not self.entry.exists:
+            request.connection.send_response(request, self._missing)
+            return
         self._server_metrics.rejected[reason] += 1
         load = self.entry.load
-        retry_s = self._bounds.retry_after_s(load, self.metrics.predicts, self._at_once())
+        retry_s = self._bounds.retry_after_s(load, self.metrics.predicts)
         request.connection.send_response(request, _too_much(self._full_status, load.jobs, retry_s))
 
     def count_cancelled(self, prediction: Prediction) -> None:

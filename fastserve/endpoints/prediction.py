@@ -165,9 +165,8 @@ class Prediction(Job):
         )
 
     def on_result(self) -> None:
-        endpoint = self._endpoint
         if self.times is not None:
-            endpoint.note(self, self.times)
+            self._endpoint.note(self, self.times)
         if self.disconnection is not None and not isinstance(self.value, AsgiReply):
             self.disconnection.happen()
         if self.is_cancelled or self.stream is not None:
@@ -182,6 +181,7 @@ class Prediction(Job):
                 self._send(value)
         else:
             REQUEST_IDS.set(request.ids)  # this runs for many requests in one turn
+            endpoint = self._endpoint
             error, self.error = self.error, None  # its traceback holds the frames that hold this
             if type(error) is DeadlineError:
                 endpoint.count_expired("queue")

@@ -50,6 +50,7 @@ class Entry:
 
     __slots__ = (
         "_needs_context",
+        "_places",
         "_start",
         "_steps",
         "batches",
@@ -71,6 +72,7 @@ class Entry:
 
     def __init__(self) -> None:
         self.exists = False
+        self.load = Load()
         self.takes_request = False
         self.predict_at = 1
         self.steps: list[str] = []
@@ -86,15 +88,22 @@ class Entry:
         self.steps = [method.name for method in methods]
         self.predict_at = 1 + 2 * next((at for at, method in enumerate(methods) if method.name == "predict"), 0)
         self.batches = version.batches if "predict" in self.steps else None
+        self._places = version.places_for(methods)
         self.load = version.in_flight.add_load()
         self._needs_context = any(method.kind not in ON_LOOP for method in methods)
         self.takes_request = any(method.request_type is not None for method in methods)
         self.exists = True
 
+    @property
+    def at_once(self) -> int:
+        """How many of its requests can be at work. If it `exists`."""
+        return self._places if self.batches is None else self._places * self.batches.at_once
+
     def close(self) -> None:
         """The model has no such method; nothing of one that an earlier version had is kept."""
         if self.exists:
-            del self.first, self.last, self._steps, self._start, self.load
+            del self.first, self.last, self._steps, self._start
+            self.load = Load()
         self.exists = False
 
     def submit(self, job: Job) -> None:
@@ -239,7 +248,7 @@ class Runtime:
 
     @property
     def queued(self) -> int:
-        """Requests that wait for a predict slot."""
+        """Requests that wait for a predict slot, or outside of those for a thread."""
         return sum(version.queued for version in self._versions)
 
     def run_task(self, work: Coroutine[Any, Any, None]) -> None:
@@ -279,7 +288,9 @@ class Runtime:
         _, error = await as_pair(run())
         in_flight.tasks -= 1
         in_flight.tell()
-        if error is not None:
+        if error is None:
+            self.condition.shortage.end()
+        else:
             hall.on_failure(error, True)
         return error
 

@@ -11,6 +11,7 @@ import functools
 import inspect
 import logging
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -219,10 +220,11 @@ class Version:
 
     @property
     def queued(self) -> int:
-        """Requests that wait for a predict slot."""
+        """Requests that wait for a predict slot, or outside of those for a thread."""
+        aside = self._side_workers.waiting
         if self.batches is not None:
-            return self.batches.queued
-        return self._predict_workers.waiting + self._slots.waits
+            return aside + self.batches.queued
+        return aside + self._predict_workers.waiting + self._slots.waits
 
     def start_threads(self) -> None:
         """Have as many as its methods may use. More may be started later."""
@@ -243,6 +245,12 @@ class Version:
             workers.start(SIDE_THREADS)
         back = self.hall.completions.put
         workers.put(lambda done: back(lambda _: done(), None), function)
+
+    def places_for(self, methods: Sequence[Method]) -> int:
+        """How many requests can be at `methods` at once: of coroutines outside the predict slots any number."""
+        if any(method.name == "predict" for method in methods):
+            return self._config.predict_concurrency
+        return sys.maxsize if all(method.kind in ON_LOOP for method in methods) else SIDE_THREADS
 
     def steps_of(self, methods: Sequence[Method]) -> list[Step]:
         """`methods` as steps, each of which hands on to the next."""

@@ -27,9 +27,9 @@ def test_slots_are_no_part_of_the_queue() -> None:
     assert Admission(Config(predict_concurrency=4, max_queue=10)).most == 14
 
 
-def test_a_slot_takes_as_many_as_a_batch_has() -> None:
+def test_those_at_work_are_no_part_of_it_either() -> None:
     admission = Admission(Config(predict_concurrency=2, max_queue=10))
-    admission.fit(8)
+    admission.fit(16)
     assert admission.most == 26
 
 
@@ -52,8 +52,10 @@ def test_what_predicts_took_of_late_counts() -> None:
     assert admission.retry_after_s(loaded(jobs=4), predicts(100.0, 2.0)) == 8  # none has ended since
 
 
-def test_a_predict_of_many_counts_once() -> None:
-    assert Admission(Config(predict_concurrency=2)).retry_after_s(loaded(jobs=64), predicts(3.0), at_once=16) == 6
+def test_as_many_as_are_at_work_are_over_at_once() -> None:
+    admission = Admission(Config())
+    admission.fit(32)
+    assert admission.retry_after_s(loaded(jobs=64), predicts(3.0)) == 6
 
 
 def test_without_any_predict_a_second_is_told() -> None:

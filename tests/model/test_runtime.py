@@ -1528,11 +1528,15 @@ def test_memory_that_a_websocket_method_wanted_is_counted(serve: Callable[..., A
     out_of_memory = type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
 
     async def websocket(given: Any) -> None:
-        raise out_of_memory
+        if given:
+            raise out_of_memory
 
     async def scenario(runtime: Runtime) -> None:
-        assert await runtime.attend(object) is out_of_memory
-        assert runtime.condition.shortage.total == 1
+        shortage = runtime.condition.shortage
+        assert await runtime.attend(lambda: True) is out_of_memory
+        assert (shortage.total, shortage.in_row) == (1, 1)
+        assert await runtime.attend(lambda: False) is None
+        assert (shortage.total, shortage.in_row) == (1, 0)
 
     serve(methods(websocket=websocket), scenario)
 

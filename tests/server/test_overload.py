@@ -50,10 +50,10 @@ def source(request: pytest.FixtureRequest) -> str:
 class Waiting:
     """A request under way on a connection of its own."""
 
-    def __init__(self, server: Server, payload: object, **fields: str) -> None:
+    def __init__(self, server: Server, payload: object, path: str = PREDICT, **fields: str) -> None:
         self.connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
         headers = {name.replace("_", "-"): value for name, value in fields.items()}
-        self.connection.request("POST", PREDICT, json.dumps(payload), headers)
+        self.connection.request("POST", path, json.dumps(payload), headers)
 
     def answer(self) -> tuple[int, object, str | None]:
         """(status, content, Retry-After)."""
@@ -115,6 +115,51 @@ def test_one_more_than_may_wait_is_told_when_to_try_again_and_loses_nobody_an_an
         assert [request.answer() for request in waiting] == [(200, 1, None), (200, 2, None)]
         assert Waiting(server, 4).answer() == (200, 4, None)
         assert json.loads(server.request("POST", "/v1/responses", b"0")[1]) == [0, 1, 2, 4]
+
+
+# A method outside the predict slots, which is done once as many are at it as the payload says.
+ASIDE = """
+import asyncio, threading
+class Model:
+    def __init__(self):
+        self.arrived, self.changed = 0, threading.Condition()
+    def predict(self, x):
+        return x
+    def arrive(self):
+        self.arrived += 1
+        self.changed.notify_all()
+    def chat_completions(self, x):
+        with self.changed:
+            self.arrive()
+            assert self.changed.wait_for(lambda: self.arrived >= x, {patience_s})
+        return x
+    async def completions(self, x):
+        with self.changed:
+            self.arrive()
+        while self.arrived < x:
+            await asyncio.sleep(0.001)
+        return x
+"""
+
+
+@pytest.mark.parametrize(("path", "count"), [("/v1/chat/completions", 40), ("/v1/completions", 200)])
+def test_outside_the_slots_as_many_are_at_work_as_threads_or_coroutines_can_be(
+    tmp_path: Path, path: str, count: int
+) -> None:
+    with serving(write_model(tmp_path, ASIDE.format(patience_s=PATIENCE_S)), "--max-queue", "0") as server:
+        running = [Waiting(server, count, path) for _ in range(count)]
+        assert [request.answer() for request in running] == [(200, count, None)] * count
+
+
+def test_what_waits_for_a_thread_is_in_the_queue_and_bounded(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, ASIDE.format(patience_s=PATIENCE_S)), "--max-queue", "1") as server:
+        running = [Waiting(server, 41, "/v1/chat/completions") for _ in range(41)]
+        wait_for_queue(server, 1)
+        refused, _, retry_after = Waiting(server, 41, "/v1/chat/completions").answer()
+        assert (refused, retry_after) == (429, "1")
+        assert Waiting(server, 1).answer()[:2] == (200, 1)
+        assert Waiting(server, 0, "/v1/completions").answer()[:2] == (200, 0)  # the one that is missing
+        assert [request.answer() for request in running] == [(200, 41, None)] * 41
 
 
 def test_who_leaves_the_queue_makes_room_and_never_runs(tmp_path: Path, source: str) -> None:

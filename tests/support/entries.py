@@ -23,7 +23,7 @@ class FakeEntry:
         self.load = Load()
         self.predict_at = 1
         self.steps = [name]
-        self.batches = None
+        self.at_once = 1
         self.jobs: list[Prediction] = []
         self.withdrawn: list[Job] = []
 
