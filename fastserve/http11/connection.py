@@ -164,7 +164,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._phase is not Phase.CLOSED:
             self._move_to(Phase.CLOSED)
-        if self._request is None and self._flow.has_unsent():
+        if self._request is None and (self._flow.has_unsent() or not self._flow.is_writable):  # uvloop has dropped it
             self._listener.metrics.cancelled["response"] += 1
         self._listener.forget(self)
         self._content = None
@@ -319,6 +319,7 @@ class Connection(asyncio.Protocol):
         elapsed = now - self._since - TICK_S  # `_since` may be a tick early; a deadline never is
         phase = self._phase
         if self._flow.stalled_for(now) > config.stall_timeout_s:
+            self._listener.metrics.aborted_streams += phase is Phase.SENDING
             self.close_now()
         elif phase is Phase.IDLE:
             limit_s = DRAIN_IDLE_S if self._listener.is_draining else config.keep_alive_timeout_s

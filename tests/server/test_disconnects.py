@@ -20,6 +20,7 @@ LEAVING = (MODELS / "request_leaving/model/model.py").read_text()
 PREDICT = "/v1/models/model:predict"
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+PATIENCE_S = 30.0
 # Two ticks of half a second, one for each thing that is sent to find out; and some time for a busy machine.
 FOUND_OUT_S = 1.5 + 1.0
 
@@ -200,3 +201,100 @@ def test_a_stream_that_nobody_reads_does_not_fill_its_buffer(left_alone: tuple[s
         server.request("GET", "/")
     release(server)
     server.wait_for_log(f"(done|closed|cancelled) {name}")
+
+
+# --- the count of those that have left ---
+
+# The payload says where a request stays until `messages` opens the gate.
+STAGES = """
+import {library}, logging
+class Model:
+    def __init__(self):
+        self.gate = {library}.Event()
+    {async_}def stay(self, stage, x):
+        if x == stage:
+            logging.info("staying in %s.", stage)
+            {await_}self.gate.wait()
+        return x
+    {async_}def preprocess(self, x):
+        return {await_}self.stay("preprocess", x)
+    {async_}def predict(self, x):
+        return {await_}self.stay("predict", x)
+    {async_}def postprocess(self, x):
+        return {await_}self.stay("postprocess", x)
+    {async_}def messages(self, x):
+        self.gate.set()
+"""
+# A stream without end, or a response that is too large for what TCP holds.
+SENDING = """
+class Model:
+    {async_}def predict(self, x):
+        if x == "response":
+            return b"x" * 50_000_000
+        return self.stream() if x == "stream" else x
+    {async_}def stream(self):
+        while True:
+            yield b"x" * 65536
+"""
+sync_and_async = pytest.mark.parametrize(
+    "words",
+    [
+        {"library": "threading", "async_": "", "await_": ""},
+        {"library": "asyncio", "async_": "async ", "await_": "await "},
+    ],
+    ids=["sync", "async"],
+)
+
+
+def counted(server: Server, name: str) -> dict[str, int]:
+    """A counter, by its only label, or by "" if it has none."""
+    _, page = server.request("GET", "/metrics")
+    found = re.findall(rf'^fastserve_{name}(?:{{\w+="(\w+)"}})? (\d+)', page.decode(), re.MULTILINE)
+    return {label: int(value) for label, value in found}
+
+
+def wait_for_count(server: Server, name: str, label: str = "") -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while counted(server, name)[label] != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@sync_and_async
+def test_they_are_counted_by_the_method_that_was_at_work(tmp_path: Path, words: dict[str, str]) -> None:
+    with serving(write_model(tmp_path, STAGES.format(**words)), "--concurrency", "2") as server:
+        stages = ("preprocess", "predict", "postprocess")
+        for stage in stages:
+            with server.connect() as peer:
+                send(peer, PREDICT, f'"{stage}"')
+                server.wait_for_log(f"staying in {stage}")
+                reset(peer)
+            wait_for_count(server, "cancelled_total", stage)
+        server.request("POST", MESSAGES, b"0")
+        assert server.predict("free") == "free"
+        assert sum(counted(server, "cancelled_total").values()) == len(stages)
+
+
+@sync_and_async
+def test_they_are_counted_while_something_is_sent_to_them(tmp_path: Path, words: dict[str, str]) -> None:
+    with serving(write_model(tmp_path, SENDING.format(**words))) as server:
+        for stage in ("stream", "response"):
+            with server.connect() as peer:
+                send(peer, PREDICT, f'"{stage}"')
+                receive_until(peer, lambda received: len(received) > 1000)
+                reset(peer)
+            wait_for_count(server, "cancelled_total", stage)
+        assert server.predict("free") == "free"
+        assert sum(counted(server, "cancelled_total").values()) == 2
+        assert counted(server, "stream_aborted_total") == {"": 0}
+
+
+@sync_and_async
+def test_one_that_takes_nothing_is_cut_off_and_counted_as_a_stream_that_was_cut(
+    tmp_path: Path, words: dict[str, str]
+) -> None:
+    with serving(write_model(tmp_path, SENDING.format(**words)), "--timeout-stall", "1") as server:
+        with server.connect() as peer:
+            send(peer, PREDICT, '"stream"')
+            wait_for_count(server, "stream_aborted_total")
+        assert server.predict("free") == "free"  # its slot is given back
