@@ -107,7 +107,7 @@ class Config:
     max_queue: int = option(
         1024,
         "--max-queue",
-        "requests that may wait beyond those that the predict slots take (429 above)",
+        "requests that may wait, of each method, beyond those that the predict slots take (429 above)",
         whole_number(0, 1_000_000),
         group="limits",
     )
@@ -115,7 +115,7 @@ class Config:
     max_queue_bytes: int = option(
         256 * MIB,
         "--max-queue-bytes",
-        "large content that requests at work or waiting may hold together (429 above)",
+        "large content that a method's requests, at work or waiting, may hold together (429 above)",
         size(0, 1 << 40),
         metavar="BYTES",
         group="limits",
@@ -155,7 +155,7 @@ class Config:
     oom_limit: int = option(
         3,
         "--oom-limit",
-        "how many times in a row predict may run out of memory before readiness turns 503; 0: any number",
+        "how many times in a row the model may run out of memory before readiness turns 503; 0: any number",
         whole_number(0, 1000),
     )
     # Only a supervisor makes it a cure.
@@ -481,13 +481,13 @@ class Config:
         metavar="LEVEL",
         group="logs",
     )
-    # An id in reach of all code that works for a request costs 1 us of about 20, which only those should pay who read
-    # them. What goes wrong is named anyway: its line in the log and its answer have the same id.
+    # An id in reach of all code that works for a request costs 0.3 of its CPU time, which only those should pay who
+    # read them. What goes wrong is named anyway: its line in the log and its answer have the same id.
     request_ids: str = option(
         "given",
         "--request-ids",
-        "`given`: requests that bring an id keep it, in the answer and all log lines; `traced`: those with a "
-        "traceparent get one, beside their trace id; `all`: all others too",
+        "`given`: requests that bring an id keep it, in the answer and all log lines; `traced`, also if the model "
+        "imports trace_context: those with a traceparent get one; `all`: all others too",
         one_of("given", "traced", "all"),
         metavar="WHICH",
         group="logs",

@@ -140,7 +140,7 @@ class Listener:
             self._emptied.set_result(None)
 
     def reroute(self) -> None:
-        """What answers a head has changed: the model was loaded, or loaded anew."""
+        """What answers a head, or the configuration, has changed: the model was loaded, say, or loaded anew."""
         for connection in tuple(self.connections):
             connection.reroute()
 

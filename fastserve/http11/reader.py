@@ -98,12 +98,11 @@ class MessageReader:
             self.form = None
 
     def reroute(self) -> None:
-        """The head that is remembered may lead elsewhere now, and so may those that are like it."""
+        """The head that is remembered may lead elsewhere or mean something else now, and so may those like it."""
         self.form = None
         if self.head is not _NO_HEAD:
-            head = self.head
             # A new one: the request that is being answered keeps its own, and its answer is counted there.
-            self.head = head.with_fields(head.section, head.fields, head.content_length)
+            self.head = parse_head(self.head.section, self._listener.config)
             self.head.route = self._listener.route(self.head)
 
     def take_whole_content(self) -> bytes | None:

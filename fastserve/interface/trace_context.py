@@ -12,8 +12,8 @@ from fastserve.traceparent import TRACEPARENT, TRACESTATE, trace_id_of
 def trace_context() -> dict[str, str]:
     """Header fields `traceparent`, and `tracestate` if it has one, of the request that is being answered (W3C).
 
-    {} if that has none that holds, or is not to be known here: `--request-ids` says which requests are, and with
-    OpenTelemetry all are, with the server's own span as the parent. On any thread that the request's context reaches.
+    {} if that has none that holds. Known of the requests that come once this has been imported; with OpenTelemetry of
+    all, with the server's own span as the parent. On any thread that the request's context reaches.
     """
     ids = REQUEST_IDS.get()
     if ids is None or trace_id_of(fields := ids[3]) is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -65,10 +67,38 @@ def test_traced_requests_are_known_to_all_code_and_log_lines_if_asked_for(source
         assert nonsense.keys() & {"trace_id", "request_id"} == {"request_id"}
 
 
-def test_by_default_they_are_if_the_request_has_an_id_or_fails(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", [PLAIN, COROUTINE])
+def test_they_are_to_a_model_that_imports_what_tells_it(source: str, tmp_path: Path) -> None:
+    source = "from fastserve import trace_context\n" + source
+    with serving(write_model(tmp_path, source)) as server:
+        assert json.loads(ask(server, 1, FIELDS)[1]) == [FIELDS, False]
+        assert json.loads(ask(server, 1, {})[1]) == [{}, False]
+        server.stop()
+        traced, untraced = lines_of(server, "at work")
+        assert traced["trace_id"] == TRACE
+        assert not untraced.keys() & {"trace_id", "request_id"}
+
+
+def test_they_are_once_it_has_and_the_same_head_is_looked_at_anew(tmp_path: Path) -> None:
     with serving(write_model(tmp_path, PLAIN)) as server:
-        assert json.loads(ask(server, 1, FIELDS)[1]) == [{}, False]
-        assert json.loads(ask(server, 1, {**FIELDS, "X-Request-ID": "mine"})[1]) == [FIELDS, False]
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+        answers = []
+        deadline = time.monotonic() + 30
+        while [FIELDS, False] not in answers:
+            assert time.monotonic() < deadline
+            connection.request("POST", "/predict", "1", FIELDS)
+            answers.append(json.loads(connection.getresponse().read()))
+        connection.close()
+        assert answers[0] == [{}, False]
+
+
+SILENT = PLAIN.replace("fastserve.trace_context()", "{}")
+
+
+def test_log_lines_have_them_if_the_request_has_an_id_or_fails(tmp_path: Path) -> None:
+    with serving(write_model(tmp_path, SILENT)) as server:
+        assert ask(server, 1, FIELDS)[0] == 200
+        assert ask(server, 1, {**FIELDS, "X-Request-ID": "mine"})[0] == 200
         assert ask(server, "fail", FIELDS)[0] == 500
         server.stop()
         unnamed, named, failing = lines_of(server, "at work")
