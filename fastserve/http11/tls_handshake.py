@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastserve.http11.certificates import Certificates
+from fastserve.http11.connection import LINGER_BYTES
 from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.listener import Listener
 from fastserve.http11.tls import Encrypted
@@ -28,8 +29,8 @@ _CONNECTION_CLOSE: Final = b"Connection: close\r\n"
 class Handshake(asyncio.Protocol):
     """One peer, until it has shaken hands."""
 
-    __slots__ = ("_certificates", "_incoming", "_is_over", "_listener", "_make_connection", "_outgoing", "_since",
-                 "_tcp", "_tls")  # fmt: skip
+    __slots__ = ("_certificates", "_discarded", "_incoming", "_is_over", "_listener", "_make_connection", "_outgoing",
+                 "_since", "_tcp", "_tls")  # fmt: skip
 
     _tcp: asyncio.Transport  # from connection_made on
 
@@ -43,6 +44,7 @@ class Handshake(asyncio.Protocol):
         self._outgoing = ssl.MemoryBIO()
         self._tls: ssl.SSLObject | None = None  # from the first byte on: who sends none takes little memory
         self._is_over = False  # without success
+        self._discarded = 0  # bytes dropped since then
 
     # --- called by asyncio ---
 
@@ -54,6 +56,7 @@ class Handshake(asyncio.Protocol):
 
     def data_received(self, received: bytes) -> None:
         if self._is_over:
+            self._discard(len(received))
             return
         if self._tls is None:
             if received[0] != HANDSHAKE:
@@ -120,7 +123,13 @@ class Handshake(asyncio.Protocol):
         response = error_response(400, "TLS is spoken here: the address begins with https://")
         for piece in self._listener.encoder.encode_response(response, _CONNECTION_CLOSE, is_head=False):
             self._tcp.write(piece)
-        self._tcp.write_eof()  # what still comes is dropped, until the peer closes or the deadline comes
+        self._tcp.write_eof()
+
+    def _discard(self, size: int) -> None:
+        """As a Connection does that lingers: what still comes is dropped, and then left unread."""
+        self._discarded += size
+        if self._discarded > LINGER_BYTES:
+            self._tcp.pause_reading()  # until the deadline comes
 
     def _fail(self, reason: str) -> None:
         self._is_over = True

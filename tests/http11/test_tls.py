@@ -10,7 +10,7 @@ import pytest
 
 from fastserve.config import Config
 from fastserve.http11.certificates import Certificates
-from fastserve.http11.connection import LINGER_S
+from fastserve.http11.connection import LINGER_BYTES, LINGER_S
 from fastserve.http11.content import LARGE_BYTES
 from fastserve.http11.phase import Phase
 from fastserve.http11.tls import RECORD_BYTES, TURN_RECORDS
@@ -131,6 +131,14 @@ def test_plain_http_is_answered_in_the_clear_and_waited_for() -> None:
     assert peer.tcp.is_aborted
     assert not peer.requests
     assert peer.listener.metrics.failed_handshakes == {"not_tls": 1}
+
+
+def test_a_flood_of_plain_http_is_left_unread() -> None:
+    peer = TlsPeer(shakes=False)
+    super(TlsPeer, peer).send(GET, bytes(LINGER_BYTES))
+    assert peer.tcp.is_reading
+    super(TlsPeer, peer).send(b"\0")
+    assert not peer.tcp.is_reading
 
 
 def test_a_drain_waits_for_no_handshake() -> None:
