@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--report", action="store_true", help="measure nothing: write the report of DIR's results anew"
     )
-    parser.add_argument("--page", action="store_true", help="also fill the figures of bench/README.md")
+    parser.add_argument("--page", action="store_true", help="also fill the figures of both READMEs")
     return parser
 
 
@@ -91,8 +91,9 @@ def write_report(folder: Path, *, with_page: bool) -> list[Path]:
     written = [folder / "table.md", *plots.draw_all(run, folder)]
     written[0].write_text(table.document(run))
     if with_page:
-        page.fill(page.PAGE, run)
-        written.append(page.PAGE)
+        for file in page.PAGES:
+            page.fill(file, run)
+        written += page.PAGES
     return written
 
 

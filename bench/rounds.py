@@ -19,6 +19,7 @@ from bench import environments
 from bench.contestants.field import Contestant, Job
 from bench.environments import CACHE, InstallError
 from bench.load.closed import Closed
+from bench.load.idle import Idle
 from bench.load.one_by_one import OneByOne
 from bench.load.open_loop import OpenLoop
 from bench.load.paced import Paced
@@ -63,9 +64,12 @@ class Rounds:
         self.results: Results = {}
 
     def run(self, workloads: Iterable[Workload]) -> Results:
-        """Workloads of the same work and slots share their servers; torch's are installed only if one asks for it."""
+        """Workloads of the same work and slots share their servers; torch's are installed only if one asks for it.
+
+        But not idle connections: they would be given memory that others have left free, and seem to take none.
+        """
         pythons = self._install()
-        for _, group in itertools.groupby(workloads, lambda workload: (workload.work, workload.slots)):
+        for _, group in itertools.groupby(workloads, lambda w: (w.work, w.slots, isinstance(w.load, Idle))):
             self._run_group(list(group), pythons)
         return self.results
 

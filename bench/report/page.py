@@ -1,4 +1,4 @@
-"""The figures of bench/README.md: each place that is marked there is filled from the results, none is typed.
+"""The figures of both READMEs: each place that is marked there is filled from the results, none is typed.
 
 A place is what stands between `<!-- NAME -->` and `<!-- /NAME -->`; the names are the keys of PLACES. Called by
 bench/__main__.py for `--page`.
@@ -13,15 +13,16 @@ from typing import Final
 
 from bench import workloads
 from bench.contestants import field
+from bench.report import summary
 from bench.report.results import FLOOR, Run
+from bench.report.summary import NOTHING, OURS
 from bench.report.table import machine_table, occasion_table, workload_table
 
-PAGE: Final = Path(__file__).parents[1] / "README.md"
-SHARES: Final = PAGE.parent / "results" / "shares.md"  # written by bench/shares.py
-OURS: Final = "fastserve"
+BENCH: Final = Path(__file__).parents[1]
+PAGES: Final = (BENCH / "README.md", BENCH.parent / "README.md")
+SHARES: Final = BENCH / "results" / "shares.md"  # written by bench/shares.py
 PROTOCOL: Final = "protocol"
 _PLACE: Final = re.compile(r"(<!-- ([a-z0-9-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
-NOTHING: Final = "(not measured in the last run)"
 
 
 def fill(file: Path, run: Run) -> None:
@@ -143,5 +144,7 @@ PLACES: Final[Mapping[str, Callable[[Run], str]]] = {
     "shares": shares,
     "distance": distance,
     "batching": batching,
+    "requests": summary.requests,
+    "others": summary.others,
     **{name: _table(name) for name in workloads.BY_NAME},
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bench import workloads
-from bench.report import page, plots, results, table
+from bench.report import page, plots, results, summary, table
 from bench.report.results import Occasion, OtherMachineError, Run
 
 
@@ -162,12 +162,31 @@ def test_the_places_of_the_page_are_filled_and_nothing_else_changes(run: Run) ->
     assert filled.startswith("before\n<!-- connections -->\n| connections | requests/s |")
     assert "| 64 | 120 | 40.0 | 2.00 | 1.50 | 3.00 |" in filled
     assert "old" not in filled
-    assert filled.endswith(f"after <!-- a comment -->\n<!-- slots -->\n{page.NOTHING}\n<!-- /slots -->")
+    assert filled.endswith(f"after <!-- a comment -->\n<!-- slots -->\n{summary.NOTHING}\n<!-- /slots -->")
     assert page.filled(filled, run) == filled
 
 
-def test_the_page_names_no_place_that_cannot_be_filled(run: Run) -> None:
-    page.filled(page.PAGE.read_text(), run)
+@pytest.mark.parametrize("file", page.PAGES)
+def test_a_page_names_no_place_that_cannot_be_filled(run: Run, file: Path) -> None:
+    page.filled(file.read_text(), run)
+
+
+def test_requests_are_told_beside_the_floor(run: Run) -> None:
+    lines = summary.requests(run).splitlines()
+    assert lines[2] == "| the floor | 200 |  | 20.0 us |  | 1.50 ms |  | 3.0 ms |"
+    assert lines[3] == "| plain `predict` | 120 | 0.50 | 40.0 us | 2.00 | 1.50 ms | 1.00 | 3.0 ms |"
+    assert lines[4].startswith("| plain `predict`, one connection | 5 | 0.50 |")
+    assert len(lines) == 5
+
+
+def test_large_content_is_told_beside_a_socket_that_does_nothing_else(run: Run) -> None:
+    figures = {"fastserve": 2e9, "sink": 4e9}
+    measured = {"upload-10m": {name: {"rounds": [{"units_per_s": rate}]} for name, rate in figures.items()}}
+    assert summary.others(run.joined(later(run), measured)).splitlines()[2:] == [
+        "| start of the process to the first answered predict | 0.20 s |",
+        "| memory of a trivial model | 1 MB |",
+        "| 10 MB of raw bytes up | 2.0 GB/s: 0.50 of what one blocking socket does |",
+    ]
 
 
 def test_peers_are_compared_with_fastserve(run: Run) -> None:
@@ -181,7 +200,7 @@ def test_batches_are_compared_with_one_by_one_for_those_that_have_both(run: Run)
         "minilm-batched-c1": {"fastserve": rounds(40, p50_us=20_100.0), "mosec": {"rounds": [], "error": "late"}},
         "minilm-batched-c32": {"fastserve": rounds(110), "mosec": rounds(100)},
     }
-    assert page.batching(run) == page.NOTHING
+    assert page.batching(run) == summary.NOTHING
     (row,) = page.batching(run.joined(later(run), measured)).splitlines()[2:]
     assert row == "| fastserve | 50 | 110 | 2.2 | 20.00 | 20.10 |"
 
