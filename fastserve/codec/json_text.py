@@ -19,7 +19,7 @@ from fastserve.errors import RequestError, ResultError
 
 # orjson's: OPT_SERIALIZE_NUMPY from the first array on. It would import numpy, a tenth of a second, as soon as it may
 # and does not know a type: for bytes, say.
-_options = 0
+_numpy_option = 0
 
 
 def _default(value: Any) -> Any:
@@ -44,17 +44,17 @@ def _default(value: Any) -> Any:
 
 def _default_of_orjson(value: Any) -> Any:
     """As `_default`; has orjson write what is of numpy by itself from the first time on."""
-    global _options
+    global _numpy_option
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.kind != "O":
-        _options = orjson.OPT_SERIALIZE_NUMPY
-        return orjson.Fragment(orjson.dumps(value, _default, _options))
+        _numpy_option = orjson.OPT_SERIALIZE_NUMPY
+        return orjson.Fragment(orjson.dumps(value, _default, _numpy_option))
     return _default(value)
 
 
 def encode_plain(value: Any) -> bytes:
     """Nearly every result. Raises TypeError. (A frame costs less than a partial with keywords: 0.27 us, not 0.59.)"""
-    return orjson.dumps(value, _default_of_orjson, _options)
+    return orjson.dumps(value, _default_of_orjson, _numpy_option)
 
 
 def decode_json(content: bytes) -> Any:
@@ -137,7 +137,7 @@ def refuse_as_python(value: Any) -> bytes:
 def encode_carefully(value: Any) -> bytes:
     """What `encode_plain` refuses: keys that are not text, then integers over 64 bits and lone surrogates."""
     try:
-        return orjson.dumps(value, _default_of_orjson, _options | orjson.OPT_NON_STR_KEYS)
+        return orjson.dumps(value, _default_of_orjson, _numpy_option | orjson.OPT_NON_STR_KEYS)
     except TypeError as error:
         first = error
     import json

@@ -325,16 +325,16 @@ print("numpy" in sys.modules)
     ],
 )
 def test_the_first_of_numpy_is_written_like_those_behind_it(value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_text, "_options", 0)
+    monkeypatch.setattr(json_text, "_numpy_option", 0)
     first = encode_json(value)
-    monkeypatch.setattr(json_text, "_options", orjson.OPT_SERIALIZE_NUMPY)
+    monkeypatch.setattr(json_text, "_numpy_option", orjson.OPT_SERIALIZE_NUMPY)
     assert encode_json(value) == first
 
 
 def test_orjson_writes_numpy_from_the_first_time_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_text, "_options", 0)
+    monkeypatch.setattr(json_text, "_numpy_option", 0)
     encode_json(np.float32(1.1))
-    assert json_text._options == orjson.OPT_SERIALIZE_NUMPY
+    assert json_text._numpy_option == orjson.OPT_SERIALIZE_NUMPY
 
 
 def test_an_array_beside_an_integer_over_64_bits_is_written_too() -> None:
