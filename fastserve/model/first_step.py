@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from sys import getrefcount
+from threading import get_ident
 from typing import Any, Final, TypeVar
 from weakref import getweakrefcount
 
@@ -122,16 +123,18 @@ class _SharedSteps(FirstSteps):
                 parts.context = context  # before there is a coroutine: what this lets go of may look at the task
                 parts.coroutine = coroutine
                 awaited = context.run(step, coroutine)
-                if awaited is not _OVER or getrefcount(task) > REFERENCES or getweakrefcount(task):
-                    asyncio._leave_task(loop, task)
-                    self._renew()
-                    begun, task, parts = task, self._task, self._parts
-                    step = parts.driver.send
-                    asyncio._enter_task(loop, task)
-                    if awaited is not _OVER:
-                        tell(argument, _go_on(begun, awaited))
-                else:
+                if awaited is _OVER and getrefcount(task) <= REFERENCES and not getweakrefcount(task):
                     parts.coroutine = None
+                    continue
+                asyncio._leave_task(loop, task)
+                self._renew()
+                begun, task, parts = task, self._task, self._parts
+                step = parts.driver.send
+                asyncio._enter_task(loop, task)
+                if type(begun) is _UnseenTask:
+                    _make_whole(begun)
+                if awaited is not _OVER:
+                    tell(argument, _go_on(begun, awaited))
             parts.context = None
         except BaseException:  # by a bug: the driver has ended with it
             self._renew()
@@ -156,13 +159,14 @@ def _drive() -> Generator[Any, Any, None]:
 class _Parts:
     """What is made a whole task. coroutine: whose first step it is; None between two, when it can be none.
 
-    driver: only kept: the coroutine would end with it.
+    driver: only kept: the coroutine would end with it. thread: the loop's.
     """
 
-    __slots__ = ("context", "coroutine", "driver", "loop")
+    __slots__ = ("context", "coroutine", "driver", "loop", "thread")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.thread = get_ident()
         self.coroutine: Coroutine[Any, Any, None] | None = None
         self.context: Context | None = None
         self.driver = _drive()
@@ -171,8 +175,6 @@ class _Parts:
 
 def _go_on(task: Any, awaited: Any) -> asyncio.Task[None]:
     """Have `task` go on with the coroutine of its first step, once there is what that has `awaited`."""
-    if type(task) is _UnseenTask:
-        _make_whole(task)
     task.awaited = awaited
     task.is_future = _is_noted(awaited)
     return task  # type: ignore[no-any-return]
@@ -193,8 +195,8 @@ class _UnseenTask(asyncio.Task[None]):
     """What `asyncio.current_task()` is in the first step. Whoever looks at it finds a whole task.
 
     Three things tell them apart: its `get_coro()` is a generator around the coroutine, and until somebody looks at it
-    its `repr` is short and `asyncio.all_tasks()` does not have it. Between two first steps it is a task that was
-    never begun, to those who find it all the same (`gc.get_objects()` has it).
+    its `repr` is short and `asyncio.all_tasks()` does not have it. To those who find it between two first steps
+    (`gc.get_objects()` has it), and to other threads, it has no attributes.
     awaited: what the coroutine has yielded, for its task to wait for. is_future: it was awaited, as futures are.
     """
 
@@ -208,21 +210,23 @@ class _UnseenTask(asyncio.Task[None]):
         return "<Task in its first step>"
 
     def __getattribute__(self, name: str) -> Any:
-        _make_whole(self)
+        if not _make_whole(self) and not name.startswith("__"):
+            raise AttributeError(name)  # there are those of a Task that end the process before it has begun
         return asyncio.Task.__getattribute__(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        _make_whole(self)
-        if type(self) is _UnseenTask:  # it would be the next coroutine's
-            raise AttributeError(f"{name}: this task has not begun")
+        if not _make_whole(self):
+            raise AttributeError(name)
         asyncio.Task.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
-        _make_whole(self)
+        if not _make_whole(self):
+            raise AttributeError(name)
         asyncio.Task.__delattr__(self, name)
 
     def __await__(self) -> Generator[Any, None, None]:  # which asks for no attribute
-        _make_whole(self)
+        if not _make_whole(self):
+            raise RuntimeError("this task has not begun")
         return asyncio.Task.__await__(self)
 
     __iter__ = __await__
@@ -236,15 +240,16 @@ class _WholeTask(asyncio.Task[None]):
     parts: _Parts
 
 
-def _make_whole(task: Any) -> None:
-    """If a first step is being taken in `task`, which is an _UnseenTask."""
+def _make_whole(task: Any) -> bool:
+    """If a first step is being taken in `task`, an _UnseenTask, on this thread. Returns whether that is so."""
     parts = _get_parts(task)
-    if parts.coroutine is None:
-        return
+    if parts.coroutine is None or parts.thread != get_ident():
+        return False
     asyncio.Task.__setattr__(task, "__class__", _WholeTask)
     rest = _rest_of(parts.coroutine, task)
     rest.send(None)  # begun, or a cancellation before the task's first step would end it unseen
     _init_task(task, rest, loop=parts.loop, context=parts.context)
+    return True
 
 
 @types.coroutine

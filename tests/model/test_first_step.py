@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import sys
+import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -461,13 +463,59 @@ def test_what_is_set_on_the_task_is_no_other_coroutines() -> None:
     assert found == [None, None]
 
 
+def test_a_task_that_was_kept_is_done_by_the_next_turn() -> None:
+    kept: list[Any] = []
+
+    async def keep() -> None:
+        kept.append(asyncio.current_task())
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        steps = first_steps(loop)
+        for _ in range(3):
+            loop.call_soon(steps.begin, keep(), contextvars.copy_context())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert all(task.done() for task in kept)
+
+    asyncio.run(main())
+    assert len(kept) == 3
+
+
+def test_another_thread_that_looks_finds_nothing_and_harms_nobody() -> None:
+    done: list[int] = []
+    found: list[object] = []
+
+    async def body(number: int) -> None:
+        thread = threading.Thread(target=look_from_another_thread, args=(asyncio.get_running_loop(), found))
+        thread.start()
+        thread.join()
+        if number % 2:
+            await asyncio.sleep(0)
+        done.append(number)
+
+    assert begin_together(*(functools.partial(body, number) for number in range(4))) == [False, True, False, True]
+    assert sorted(done) == [0, 1, 2, 3]
+    assert found == ["nothing"] * 4
+
+
+def look_from_another_thread(loop: asyncio.AbstractEventLoop, found: list[object]) -> None:
+    task = asyncio.current_task(loop)
+    assert task is not None
+    found.append(getattr(task, "get_name", "nothing"))
+
+
 def look_at_all_tasks() -> None:
     """As what hunts for leaks does, or a debugger."""
     for one in gc.get_objects():
         if isinstance(one, asyncio.Task):
             assert not isinstance(one, Exception)
             assert repr(one)
-            one.get_name()
+            for name in ("get_coro", "get_name", "get_stack", "done", "cancel", "__dict__", "__hash__"):
+                with contextlib.suppress(AttributeError):
+                    assert getattr(one, name) is not None
+            with contextlib.suppress(AttributeError):
+                assert one.get_coro() is not None
             with contextlib.suppress(AttributeError):
                 one.mark = "seen"  # type: ignore[attr-defined]
             with contextlib.suppress(AttributeError):
