@@ -87,11 +87,11 @@ class Listener:
         self.unrouted = self.metrics.endpoint("none")
         self.encoder = Encoder()
         self.connections: set[OpenConnection] = set()
-        self.deadlines = Deadlines(loop.time(), self.connections)
+        self.turns = Turns(loop)
+        self.deadlines = Deadlines(loop.time(), self.connections, self.turns)
         self.acceptor: Acceptor | None = None
         self.is_leaving = self.is_draining = False
         self.context = contextvars.copy_context()
-        self.turns = Turns(loop)
         self.meaningful: frozenset[bytes] = MEANINGFUL
         self.refusal_fields = b""
         self._emptied: asyncio.Future[None] | None = None

@@ -9,7 +9,7 @@ import pytest
 from fastserve.config import Config
 from fastserve.http11.connection import DRAIN_IDLE_S, LINGER_BYTES, PIPELINE_BURST, PROMPT_BURST, READ_OFF_BYTES
 from fastserve.http11.content import LARGE_BYTES
-from fastserve.http11.deadlines import TICK_S, Deadlines
+from fastserve.http11.deadlines import TICK_S
 from fastserve.http11.flow import Flow
 from fastserve.messages import Head, Request, Response, Route
 from tests.support.answers import Answer, read_answers
@@ -863,17 +863,3 @@ def test_a_reader_that_empties_only_the_kernels_buffer_is_not_stalled(monkeypatc
     assert not peer.transport.is_aborted
     peer.advance(62.0)
     assert peer.transport.is_aborted
-
-
-def test_one_connections_trouble_does_not_keep_the_others_from_their_deadlines(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Broken:
-        def check_deadline(self, now: float) -> None:
-            raise OSError("out of file descriptors")
-
-    peer = Peer()
-    deadlines = Deadlines(0.0, [Broken(), peer.connection])
-    deadlines.tick(peer.loop.now + 1000.0)
-    assert peer.transport.is_closing_now
-    assert "a bug of fastserve" in caplog.text
