@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastserve.config import KEYS_VARIABLE, OPTIONS, Config
 from fastserve.errors import SetupError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from fastserve.http11.unix_socket import UnixSocket
 
 Find = Callable[[Head], Route]
+
+_logger: Final = logging.getLogger("fastserve")
 
 
 class Entrance:
@@ -128,11 +131,19 @@ class _Reader:
         """Once more, if it is being read: it may have been too early to see what has changed."""
         self._is_asked_again = self._is_reading
         if not self._is_reading:
-            self._is_reading = True
-            threading.Thread(target=self._run, name="fastserve-reload", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="fastserve-reload", daemon=True).start()
+            except RuntimeError as error:
+                _logger.error("nothing is read anew: %s", error)
+            else:
+                self._is_reading = True
 
     def _run(self) -> None:
-        result = self._read()
+        result = None
+        try:
+            result = self._read()
+        except Exception:
+            _logger.exception("a file could not be read; this is a bug of fastserve")
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._go_on, result)
 

@@ -236,11 +236,15 @@ class Server:
     def _hear(self, number: int, act: Callable[..., None], *arguments: Any) -> None:
         """Have the loop call `act` at this signal, once it can."""
         loop, context, process = self._loop, self._listener.context, os.getpid()
+        loop.add_signal_handler(number, act, *arguments)  # which a handler that the model sets leaves as it is
+        handle: Any = signal.getsignal(number)  # uvloop's
 
-        def on_signal(_number: int, _frame: object) -> None:
+        def on_signal(_number: int, frame: object) -> None:
             if os.getpid() != process:  # forked off by user code: what ends us does not end it
                 return
-            if not loop.is_running():  # a model has stopped it: it will go on, but uvloop does not see the signal
+            if loop.is_running():
+                handle(number, frame)
+            else:  # a model has stopped it: it will go on, but uvloop does not see the signal
                 with contextlib.suppress(RuntimeError):  # it has ended
                     loop.call_soon_threadsafe(act, *arguments, context=context.copy())
             if number == signal.SIGINT:
@@ -248,7 +252,6 @@ class Server:
                     _end_interrupted()  # here: a method may hold the loop for ever
                 self._is_interrupted = True
 
-        loop.add_signal_handler(number, act, *arguments)  # which a handler that the model sets leaves as it is
         signal.signal(number, on_signal)
         if number != signal.SIGINT:  # which is to interrupt what a method waits for, too
             signal.siginterrupt(number, False)
@@ -414,9 +417,11 @@ def _way_to_connect(listener: Listener, telemetry: Telemetry | None) -> Callable
 
 
 def _end_interrupted() -> None:
-    # What the signal has interrupted may hold a lock that is needed to log.
-    threading.Timer(CANCEL_S, os._exit, (EXIT_INTERRUPTED,)).start()
     try:
+        # What the signal has interrupted may hold a lock that is needed to log.
+        ending = threading.Timer(CANCEL_S, os._exit, (EXIT_INTERRUPTED,))
+        ending.daemon = True
+        ending.start()
         _logger.warning("interrupted again: ending at once")
     finally:
         _exit_now(EXIT_INTERRUPTED)

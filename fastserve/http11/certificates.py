@@ -71,8 +71,8 @@ def _load(context: ssl.SSLContext, config: Config) -> None:
         context.load_cert_chain(certificate, key or None, password)
     except ssl.SSLError as error:
         raise SetupError(_explain(error, certificate, key, had_password=was_asked)) from None
-    except OSError as error:  # taken away since it was looked at
-        raise SetupError(f"cannot read --ssl-certfile {certificate} and its key: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # taken away since it was looked at; a password longer than OpenSSL takes
+        raise SetupError(f"cannot use --ssl-certfile {certificate}: {error}") from None
 
 
 def _explain(error: ssl.SSLError, certificate: str, key: str, *, had_password: bool) -> str:

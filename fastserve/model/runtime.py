@@ -104,6 +104,7 @@ class Entry:
         if self.exists:
             del self.first, self.last, self._steps, self._start
             self.load = Load()
+            self.batches = None
         self.exists = False
 
     def submit(self, job: Job) -> None:

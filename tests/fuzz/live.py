@@ -95,7 +95,9 @@ class LiveServer:
         runtime, lifecycle, loop = self.runtime, self._lifecycle, self.loop
 
         def method(name: str, entry: Any) -> Any:
-            return MethodEndpoint(name, entry, runtime, lifecycle, loop, directory, Config(), Metrics()).route
+            endpoint = MethodEndpoint(name, entry, runtime, lifecycle, loop, directory, Config(), Metrics())
+            runtime.on_adopted.append(endpoint.fit)
+            return endpoint.route
 
         return Router(
             Endpoints(
