@@ -261,9 +261,15 @@ def _rest_of(coroutine: Coroutine[Any, Any, None], task: Any) -> Generator[Any, 
     except asyncio.CancelledError as cancelled:
         if _is_over(coroutine):
             raise
-        # As a task does while it waits: what it waits for is cancelled, and tells it.
-        if task.awaited is None or not task.awaited.cancel(*cancelled.args):
-            error = cancelled
+        error = cancelled
+        # As a task does while it waits: what it waits for is cancelled, and tells it; else it is told a turn later.
+        if task.awaited is not None:
+            error = None if task.awaited.cancel(*cancelled.args) else cancelled
+        else:
+            try:
+                yield
+            except asyncio.CancelledError as again:
+                error = again
     if _is_over(coroutine):
         return
     awaited, task.awaited = task.awaited, None
