@@ -260,6 +260,15 @@ def test_keys_that_are_none_are_one_message_that_shows_none(
     assert not [key for key in KEYS if key in line]
 
 
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Processes that are started have the signal's default, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
 def test_without_files_to_read_anew_sighup_ends_the_process_as_ever(tmp_path: Path) -> None:
     with serving(write_model(tmp_path, MODEL), env={"FASTSERVE_API_KEYS": SAID_KEY}) as server:
         assert server.request("POST", "/predict", b"1")[0] == 401
