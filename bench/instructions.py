@@ -57,10 +57,9 @@ class CountingTransport:
 
 async def answer(server: Server, count: int, field: bytes) -> None:
     await server._load()
+    # As nearly all are where there are many: how many of them are timed would depend on the clock.
     for metrics in server._metrics.methods.values():
-        metrics.untimed = (
-            sys.maxsize
-        )  # as nearly all are where there are many: by the clock it would be another number
+        metrics.untimed = sys.maxsize
     connections: list[Any] = []
     for _ in range(CONNECTIONS):
         connections.append(Connection(server._listener))

@@ -383,9 +383,6 @@ CHILD_OF_ITS_OWN = """
 import os, signal
 class Model:
     def predict(self, x):
-        if x:
-            os.kill(x, signal.SIGINT)
-            return None
         told, telling = os.pipe()
         child = os.fork()
         if not child:
